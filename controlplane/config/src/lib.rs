@@ -1,0 +1,1 @@
+//! Istio's configuration resources, validated and indexed as Intent.

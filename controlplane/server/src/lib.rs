@@ -1,0 +1,1 @@
+//! Watch, debounce, translate and push; the gateways' reports.

@@ -1,0 +1,1 @@
+//! Catalog and Intent in, one proxy's xDS snapshot out.

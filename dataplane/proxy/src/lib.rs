@@ -1,0 +1,1 @@
+//! Carries requests: accept, detect, TLS, HTTP, copy, record.

@@ -1,0 +1,25 @@
+//! Every message that leaves a process.
+//!
+//! Our own messages are generated from `proto/`; Envoy's come from the crate `envoy-types`, re-exported as [`envoy`].
+//! Maps are `BTreeMap`s, so that equal messages have equal bytes.
+
+#![allow(missing_docs, clippy::pedantic, unreachable_pub)]
+
+pub use envoy_types::pb as envoy;
+
+/// Istio's own discovery and certificate messages.
+pub mod istio {
+    /// The name table (`istio.networking.nds.v1`).
+    pub mod nds {
+        tonic::include_proto!("istio.networking.nds.v1");
+    }
+    /// The certificate-signing service (`istio.v1.auth`).
+    pub mod ca {
+        tonic::include_proto!("istio.v1.auth");
+    }
+}
+
+/// Isthmus's own messages: records, tunnel headers, reports.
+pub mod isthmus {
+    tonic::include_proto!("isthmus.v1");
+}

@@ -1,0 +1,1 @@
+//! What to export, who leads, who is alive: pure functions of state, event, time and chance.

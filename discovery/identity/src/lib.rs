@@ -1,0 +1,1 @@
+//! Certificates, trust bundles by trust domain, rustls configurations, renewal and record signatures.

@@ -1,0 +1,1 @@
+//! Istio documents with their positions, and the kinds that say what exists.

@@ -1,0 +1,1 @@
+//! Both ends of Envoy's aggregated discovery service, delta and state of the world.

@@ -1,0 +1,1 @@
+//! QUIC tunnels to the peers' gateways: quinn's only door.
