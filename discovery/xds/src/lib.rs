@@ -1,1 +1,14 @@
-//! Both ends of Envoy's aggregated discovery service, delta and state of the world.
+//! Both ends of Envoy's aggregated discovery service (ADS), delta and state of the world, knowing nothing of Istio.
+//!
+//! ```text
+//! Source -> watch<Arc<Snapshot>> -> Subscription (pure) -> server: delta | state of the world -> wire
+//! wire -> client: delta | state of the world -> Sink -> ACK or NACK
+//! ```
+
+mod node;
+mod resource;
+mod snapshot;
+
+pub use node::{Interception, Node, NodeKind};
+pub use resource::{Resource, type_url};
+pub use snapshot::Snapshot;

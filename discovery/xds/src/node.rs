@@ -1,0 +1,271 @@
+//! The proxy that asks: Envoy's `Node` in Istio's dialect, parsed once.
+
+use api::envoy::envoy::config::core::v3::Node as ProtoNode;
+use api::envoy::google::protobuf::{Struct, Value, value::Kind};
+use model::{Invalid, Namespace};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// What a proxy says of itself, in the first message of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// `KIND~IP~NAME.NAMESPACE~NAMESPACE.svc.DOMAIN`.
+    pub id: String,
+    /// What kind of proxy.
+    pub kind: NodeKind,
+    /// Its addresses, the id's first; never empty.
+    pub addresses: Vec<IpAddr>,
+    /// The workload's name.
+    pub name: String,
+    /// The workload's namespace.
+    pub namespace: Namespace,
+    /// The cluster it runs in (`CLUSTER_ID`); empty when not said.
+    pub cluster: String,
+    /// The network it is in (`NETWORK`); empty when not said.
+    pub network: String,
+    /// The workload's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The service account (`SERVICE_ACCOUNT`); empty when not said.
+    pub service_account: String,
+    /// How traffic reaches the proxy (`INTERCEPTION_MODE`).
+    pub interception: Interception,
+    /// The proxy's version (`ISTIO_VERSION`); empty when not said.
+    pub version: String,
+}
+
+/// What kind of proxy asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeKind {
+    /// Beside one workload.
+    Sidecar,
+    /// On its own, such as an ingress gateway.
+    Router,
+}
+
+/// How traffic reaches the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interception {
+    /// By NAT.
+    Redirect,
+    /// Transparently.
+    Tproxy,
+    /// Not by itself: applications address the proxy's listeners.
+    None,
+}
+
+const ID: &str = "sidecar or router, then ~IP~NAME.NAMESPACE~DOMAIN, at most 1024 bytes";
+const MAX_ID: usize = 1024;
+const MAX_LABELS: usize = 1024;
+
+// === impl Node ===
+
+impl Node {
+    /// Parses Envoy's node: its id, and the metadata keys CLUSTER_ID, NETWORK, NAMESPACE, SERVICE_ACCOUNT, LABELS,
+    /// INSTANCE_IPS, INTERCEPTION_MODE and ISTIO_VERSION. Other keys are ignored.
+    pub fn parse(proto: &ProtoNode) -> Result<Self, Invalid> {
+        let refuse = || Invalid::new("node id", &proto.id, ID);
+        if proto.id.len() > MAX_ID {
+            return Err(refuse());
+        }
+        let parts: Vec<&str> = proto.id.split('~').collect();
+        let [kind, address, workload, _domain] = parts[..] else {
+            return Err(refuse());
+        };
+        let kind = NodeKind::parse(kind).ok_or_else(refuse)?;
+        let (name, namespace) = workload.rsplit_once('.').filter(|(name, _)| !name.is_empty()).ok_or_else(refuse)?;
+        let metadata = Metadata(proto.metadata.as_ref());
+        let claimed = metadata.text("NAMESPACE")?;
+        if !claimed.is_empty() && claimed != namespace {
+            return Err(Invalid::new("node metadata NAMESPACE", claimed, "the namespace that the node id names"));
+        }
+        Ok(Self {
+            id: proto.id.clone(),
+            kind,
+            addresses: addresses(address.parse().map_err(|_| refuse())?, metadata.text("INSTANCE_IPS")?)?,
+            name: name.into(),
+            namespace: namespace.parse()?,
+            cluster: metadata.text("CLUSTER_ID")?.into(),
+            network: metadata.text("NETWORK")?.into(),
+            labels: metadata.labels()?,
+            service_account: metadata.text("SERVICE_ACCOUNT")?.into(),
+            interception: Interception::parse(metadata.text("INTERCEPTION_MODE")?)?,
+            version: metadata.text("ISTIO_VERSION")?.into(),
+        })
+    }
+
+    /// Envoy's form of this node; [`Node::parse`] gives the same node back.
+    pub fn to_proto(&self) -> ProtoNode {
+        let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        let texts = [
+            ("CLUSTER_ID", self.cluster.as_str()),
+            ("NETWORK", &self.network),
+            ("NAMESPACE", self.namespace.as_str()),
+            ("SERVICE_ACCOUNT", &self.service_account),
+            ("INSTANCE_IPS", &addresses.join(",")),
+            ("INTERCEPTION_MODE", self.interception.as_str()),
+            ("ISTIO_VERSION", &self.version),
+        ];
+        let labels = self.labels.iter().map(|(key, value)| (key.clone(), text_value(value))).collect();
+        let fields = texts
+            .into_iter()
+            .filter(|(_, text)| !text.is_empty())
+            .map(|(key, text)| (key.to_owned(), text_value(text)))
+            .chain([("LABELS".to_owned(), Value { kind: Some(Kind::StructValue(Struct { fields: labels })) })])
+            .collect();
+        ProtoNode {
+            id: self.id.clone(),
+            cluster: format!("{}.{}", self.name, self.namespace),
+            metadata: Some(Struct { fields }),
+            user_agent_name: "isthmus".into(),
+            ..ProtoNode::default()
+        }
+    }
+}
+
+fn addresses(first: IpAddr, all: &str) -> Result<Vec<IpAddr>, Invalid> {
+    let mut addresses = vec![first];
+    for text in all.split(',').filter(|text| !text.is_empty()) {
+        let address = text
+            .parse()
+            .map_err(|_| Invalid::new("node metadata INSTANCE_IPS", text, "IP addresses separated by commas"))?;
+        if !addresses.contains(&address) && addresses.len() < 64 {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
+}
+
+fn text_value(text: &str) -> Value {
+    Value { kind: Some(Kind::StringValue(text.to_owned())) }
+}
+
+// === impl NodeKind ===
+
+impl NodeKind {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "sidecar" => Some(Self::Sidecar),
+            "router" => Some(Self::Router),
+            _ => None,
+        }
+    }
+
+    /// The word in the node id.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sidecar => "sidecar",
+            Self::Router => "router",
+        }
+    }
+}
+
+// === impl Interception ===
+
+impl Interception {
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "REDIRECT" | "" => Ok(Self::Redirect),
+            "TPROXY" => Ok(Self::Tproxy),
+            "NONE" => Ok(Self::None),
+            _ => Err(Invalid::new("node metadata INTERCEPTION_MODE", text, "REDIRECT, TPROXY or NONE")),
+        }
+    }
+
+    /// The word in the node's metadata.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Redirect => "REDIRECT",
+            Self::Tproxy => "TPROXY",
+            Self::None => "NONE",
+        }
+    }
+}
+
+// === impl Metadata ===
+
+/// The node's metadata, read with types.
+struct Metadata<'a>(Option<&'a Struct>);
+
+impl<'a> Metadata<'a> {
+    fn get(&self, key: &str) -> Option<&'a Kind> {
+        self.0?.fields.get(key)?.kind.as_ref()
+    }
+
+    fn text(&self, key: &'static str) -> Result<&'a str, Invalid> {
+        match self.get(key) {
+            None | Some(Kind::NullValue(_)) => Ok(""),
+            Some(Kind::StringValue(text)) if text.len() <= MAX_ID => Ok(text),
+            Some(other) => Err(Invalid::new(key, &format!("{other:?}"), "a string of at most 1024 bytes")),
+        }
+    }
+
+    fn labels(&self) -> Result<BTreeMap<String, String>, Invalid> {
+        let refuse = |value: &str| Invalid::new("node metadata LABELS", value, "at most 1024 strings by name");
+        match self.get("LABELS") {
+            None | Some(Kind::NullValue(_)) => Ok(BTreeMap::new()),
+            Some(Kind::StructValue(labels)) if labels.fields.len() <= MAX_LABELS => labels
+                .fields
+                .iter()
+                .map(|(key, value)| match &value.kind {
+                    Some(Kind::StringValue(text)) => Ok((key.clone(), text.clone())),
+                    _ => Err(refuse(key)),
+                })
+                .collect(),
+            Some(_) => Err(refuse("")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node() -> Node {
+        Node {
+            id: "sidecar~10.0.0.1~reviews.v1.bookinfo~bookinfo.svc.cluster.local".into(),
+            kind: NodeKind::Sidecar,
+            addresses: vec!["10.0.0.1".parse().expect("valid"), "fd00::1".parse().expect("valid")],
+            name: "reviews.v1".into(),
+            namespace: "bookinfo".parse().expect("valid"),
+            cluster: "east".into(),
+            network: "n1".into(),
+            labels: [("app".to_owned(), "reviews".to_owned())].into(),
+            service_account: "reviews".into(),
+            interception: Interception::None,
+            version: "1.29.0".into(),
+        }
+    }
+
+    #[test]
+    fn a_node_survives_the_round_trip() {
+        assert_eq!(Node::parse(&node().to_proto()).expect("valid"), node());
+    }
+
+    #[test]
+    fn a_bare_id_is_enough() {
+        let proto = ProtoNode { id: "router~::1~gw.infra~infra.svc.cluster.local".into(), ..ProtoNode::default() };
+        let node = Node::parse(&proto).expect("valid");
+        assert_eq!((node.kind, node.interception), (NodeKind::Router, Interception::Redirect));
+        assert!(node.service_account.is_empty());
+    }
+
+    #[test]
+    fn bad_nodes_are_refused() {
+        for id in [
+            "",
+            "sidecar",
+            "sidecar~x~a.b~b.svc",
+            "sidecar~10.0.0.1~a~b.svc",
+            "sidecar~10.0.0.1~.b~b.svc",
+            "sidecar~10.0.0.1~a.B~b.svc",
+            "other~10.0.0.1~a.b~b.svc",
+            "sidecar~10.0.0.1~a.b~b.svc~more",
+            &format!("sidecar~10.0.0.1~{}.b~b.svc", "x".repeat(1 << 20)),
+        ] {
+            assert!(Node::parse(&ProtoNode { id: id.into(), ..ProtoNode::default() }).is_err(), "{id:.80}");
+        }
+        let mut lying = node().to_proto();
+        lying.metadata.as_mut().expect("set").fields.insert("NAMESPACE".into(), text_value("other"));
+        assert_eq!(Node::parse(&lying).expect_err("refused").field, "node metadata NAMESPACE");
+    }
+}
