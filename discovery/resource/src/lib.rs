@@ -1,1 +1,25 @@
 //! Istio documents with their positions, and the kinds that say what exists.
+//!
+//! ```text
+//! text ──node──▶ tree with positions ──document──▶ metadata + spec ──one file a kind──▶ validated resource
+//! ```
+//!
+//! A file is taken whole or not at all: the first mistake in any of its documents refuses the file. What is valid but
+//! not honoured yet comes back as a [`Warning`], never silently.
+
+mod document;
+mod error;
+mod export;
+mod field;
+mod node;
+mod service_entry;
+mod workload_entry;
+mod workload_group;
+
+pub use document::{Document, Metadata, Parsed, Resource, parse, parse_with};
+pub use error::{Position, ResourceError, Warning};
+pub use field::{Field, Fields, Source};
+pub use node::{Limits, Node, Value};
+pub use service_entry::ServiceEntry;
+pub use workload_entry::WorkloadEntry;
+pub use workload_group::WorkloadGroup;

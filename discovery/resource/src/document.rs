@@ -1,0 +1,198 @@
+//! One resource as it stands in a file: what it is, whose it is, and where.
+
+use crate::{
+    Field, Fields, Limits, Node, Position, ResourceError, ServiceEntry, Source, Value, Warning, WorkloadEntry,
+    WorkloadGroup, node, service_entry, workload_entry, workload_group,
+};
+use model::Namespace;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A resource, with where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// Group and version, e.g. `networking.istio.io/v1`.
+    pub api_version: String,
+    /// The kind, e.g. `ServiceEntry`.
+    pub kind: String,
+    /// Whose it is.
+    pub metadata: Metadata,
+    /// Where it begins.
+    pub position: Position,
+    /// What it says.
+    pub resource: Resource,
+}
+
+/// The part of Kubernetes' ObjectMeta that means something to us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metadata {
+    /// The name: a DNS subdomain name.
+    pub name: String,
+    /// The namespace; `default` where none is written.
+    pub namespace: Namespace,
+    /// The labels.
+    pub labels: BTreeMap<String, String>,
+    /// The annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What a document says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Resource {
+    /// A service.
+    ServiceEntry(ServiceEntry),
+    /// One workload of it.
+    WorkloadEntry(WorkloadEntry),
+    /// The template of many workloads.
+    WorkloadGroup(WorkloadGroup),
+    /// Any other kind: its `spec` as written, for whoever knows the kind.
+    Other(Node),
+}
+
+/// A file's documents and what there is to warn about.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Parsed {
+    /// The documents, in the order of the file.
+    pub documents: Vec<Document>,
+    /// What is valid, but not honoured.
+    pub warnings: Vec<Warning>,
+}
+
+const GROUP: &str = "networking.istio.io";
+const VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha3"];
+const OBJECT: &[&str] = &["apiVersion", "kind", "metadata", "spec", "status"];
+const METADATA: &[&str] = &[
+    "name",
+    "namespace",
+    "labels",
+    "annotations",
+    "generateName",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "finalizers",
+    "ownerReferences",
+    "managedFields",
+    "selfLink",
+];
+
+/// The documents of `text`, the content of `file`, under the default [`Limits`].
+/// Any mistake in any document refuses the whole file.
+pub fn parse(file: &str, text: &str) -> Result<Parsed, ResourceError> {
+    parse_with(file, text, &Limits::default())
+}
+
+/// As [`parse`], under these limits.
+pub fn parse_with(file: &str, text: &str, limits: &Limits) -> Result<Parsed, ResourceError> {
+    let file: Arc<str> = file.into();
+    let mut source = Source::new(&file);
+    let mut documents = Vec::new();
+    for node in node::read(&file, text, limits)? {
+        let object = Field::new(&file, "", &node);
+        if node.get("kind").and_then(Node::as_text) == Some("List") && node.get("items").is_some() {
+            let list = object.fields(&["apiVersion", "kind", "metadata", "items"])?;
+            for item in list.get("items").items()? {
+                documents.push(document(&item, &mut source)?);
+            }
+        } else {
+            documents.push(document(&object, &mut source)?);
+        }
+    }
+    Ok(Parsed { documents, warnings: source.warnings })
+}
+
+fn document(object: &Field<'_>, source: &mut Source) -> Result<Document, ResourceError> {
+    let (api_version, kind) = type_of(object)?;
+    let is_ours = api_version.split_once('/').is_some_and(|(group, _)| group == GROUP);
+    let resource_kind = Some(kind).filter(|_| is_ours);
+    if is_ours && !VERSIONS.iter().any(|version| api_version.ends_with(&format!("/{version}"))) {
+        return Err(object.any_field("apiVersion").refuse("networking.istio.io/ with v1, v1beta1 or v1alpha3"));
+    }
+    let metadata = metadata(&object.any_field("metadata"), is_ours)?;
+    let resource = match resource_kind {
+        Some("ServiceEntry") => {
+            let fields = object.fields(OBJECT)?;
+            Resource::ServiceEntry(service_entry::read(&fields, &metadata, source)?)
+        }
+        Some("WorkloadEntry") => {
+            let spec = object.fields(OBJECT)?.get("spec").require("a WorkloadEntry's fields")?;
+            Resource::WorkloadEntry(workload_entry::read(&spec, &metadata.namespace, source)?)
+        }
+        Some("WorkloadGroup") => {
+            let spec = object.fields(OBJECT)?.get("spec").require("a WorkloadGroup's fields")?;
+            Resource::WorkloadGroup(workload_group::read(&spec, &metadata.namespace, source)?)
+        }
+        _ => Resource::Other(other(object, is_ours)?),
+    };
+    if !is_ours && matches!(kind, "ServiceEntry" | "WorkloadEntry" | "WorkloadGroup" | "Sidecar") {
+        source.warn(&object.any_field("apiVersion"), format!("this {kind} is not of {GROUP}: ignored"));
+    }
+    Ok(Document {
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+        metadata,
+        position: object.position(),
+        resource,
+    })
+}
+
+fn type_of<'a>(object: &Field<'a>) -> Result<(&'a str, &'a str), ResourceError> {
+    if !matches!(object.node().map(|node| &node.value), Some(Value::Map(_))) {
+        return Err(object.refuse("a resource: a mapping with apiVersion, kind and metadata"));
+    }
+    let api_version = object.any_field("apiVersion").required_text()?;
+    Ok((api_version, object.any_field("kind").required_text()?))
+}
+
+/// Another kind's spec. Those of our group must at least be objects without stray fields.
+fn other(object: &Field<'_>, is_ours: bool) -> Result<Node, ResourceError> {
+    if is_ours {
+        object.fields(OBJECT)?;
+    }
+    let at = object.position();
+    let nothing = Node { line: at.line, column: at.column, value: Value::Null };
+    Ok(object.any_field("spec").node().cloned().unwrap_or(nothing))
+}
+
+fn metadata(at: &Field<'_>, is_ours: bool) -> Result<Metadata, ResourceError> {
+    if !is_ours {
+        return Ok(foreign_metadata(at));
+    }
+    let fields = at.clone().require("a mapping with a name")?.fields(METADATA)?;
+    Ok(Metadata {
+        name: name(&fields)?,
+        namespace: fields.get("namespace").parse()?.unwrap_or_else(default_namespace),
+        labels: fields.get("labels").texts()?,
+        annotations: fields.get("annotations").texts()?,
+    })
+}
+
+/// What can be read of the metadata of a kind that is not ours to judge.
+fn foreign_metadata(at: &Field<'_>) -> Metadata {
+    let text = |name| at.any_field(name).text().ok().flatten();
+    Metadata {
+        name: text("name").unwrap_or_default().to_owned(),
+        namespace: text("namespace").and_then(|text| text.parse().ok()).unwrap_or_else(default_namespace),
+        labels: at.any_field("labels").texts().unwrap_or_default(),
+        annotations: at.any_field("annotations").texts().unwrap_or_default(),
+    }
+}
+
+fn default_namespace() -> Namespace {
+    "default".parse().expect("a label")
+}
+
+fn name(fields: &Fields<'_>) -> Result<String, ResourceError> {
+    let field = fields.get("name");
+    let text = field.required_text()?;
+    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let legal = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    let bytes = text.as_bytes();
+    if bytes.len() <= 253 && bytes.iter().all(|byte| legal(*byte)) && edge(bytes.first()) && edge(bytes.last()) {
+        return Ok(text.to_owned());
+    }
+    Err(field.refuse("1 to 253 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit"))
+}
