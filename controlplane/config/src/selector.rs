@@ -1,0 +1,105 @@
+//! Who or what is meant: workloads by their labels, services by patterns of namespace and host.
+
+use model::{Host, Invalid, Namespace, ServiceKey};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// The labels that a workload must bear; at least one.
+pub type Selector = BTreeMap<String, String>;
+
+/// A pattern of services, `NAMESPACE/HOST`, e.g. `./*` or `bookinfo/*.example.com`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressHost {
+    /// The namespaces that are meant.
+    pub namespace: NamespacePattern,
+    /// The hosts that are meant.
+    pub host: HostPattern,
+}
+
+/// Which namespaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamespacePattern {
+    /// `*`: all.
+    Any,
+    /// `.`: that of the Sidecar resource.
+    Own,
+    /// `~`: none.
+    None,
+    /// This one.
+    Named(Namespace),
+}
+
+/// Which hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPattern {
+    /// `*`: all.
+    Any,
+    /// This one, or those that it covers if it is a wildcard.
+    Host(Host),
+}
+
+const EXPECTED: &str =
+    "NAMESPACE/HOST with a namespace, '*', '.' or '~' before the slash, and a host, '*.DOMAIN' or '*' after it";
+
+// === impl EgressHost ===
+
+impl EgressHost {
+    /// Whether `service` is meant by a resource in the namespace `own`.
+    pub fn matches(&self, service: &ServiceKey, own: &Namespace) -> bool {
+        let namespace = match &self.namespace {
+            NamespacePattern::Any => true,
+            NamespacePattern::Own => service.namespace == *own,
+            NamespacePattern::None => false,
+            NamespacePattern::Named(name) => service.namespace == *name,
+        };
+        namespace && self.host.matches(&service.host)
+    }
+}
+
+impl FromStr for EgressHost {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let refuse = |_| Invalid::new("egress host", text, EXPECTED);
+        let (namespace, host) = text.split_once('/').ok_or_else(|| Invalid::new("egress host", text, EXPECTED))?;
+        let namespace = match namespace {
+            "*" => NamespacePattern::Any,
+            "." => NamespacePattern::Own,
+            "~" => NamespacePattern::None,
+            name => NamespacePattern::Named(name.parse().map_err(refuse)?),
+        };
+        let host = match host {
+            "*" => HostPattern::Any,
+            name => HostPattern::Host(name.parse().map_err(refuse)?),
+        };
+        Ok(Self { namespace, host })
+    }
+}
+
+impl fmt::Display for EgressHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            NamespacePattern::Any => f.write_str("*/")?,
+            NamespacePattern::Own => f.write_str("./")?,
+            NamespacePattern::None => f.write_str("~/")?,
+            NamespacePattern::Named(name) => write!(f, "{name}/")?,
+        }
+        match &self.host {
+            HostPattern::Any => f.write_str("*"),
+            HostPattern::Host(host) => host.fmt(f),
+        }
+    }
+}
+
+// === impl HostPattern ===
+
+impl HostPattern {
+    /// Whether `host` is meant. A wildcard service is meant by a wildcard that covers it, or by the same text.
+    pub fn matches(&self, host: &Host) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Host(pattern) => pattern == host || pattern.covers(host),
+        }
+    }
+}
