@@ -5,10 +5,20 @@
 //! wire -> client: delta | state of the world -> Sink -> ACK or NACK
 //! ```
 
+mod client;
+mod dialect;
 mod node;
 mod resource;
+mod server;
 mod snapshot;
+mod stream;
+mod subscription;
+mod topic;
+mod version;
+mod wire;
 
+pub use client::{ClientSettings, Mode, Rejection, Sink, run};
 pub use node::{Interception, Node, NodeKind};
 pub use resource::{Resource, type_url};
+pub use server::{Event, Server, ServerSettings, Source};
 pub use snapshot::Snapshot;

@@ -1,7 +1,6 @@
 //! One named, versioned, encoded resource, and the types there are.
 
 use bytes::Bytes;
-use std::hash::Hasher;
 use std::sync::Arc;
 
 /// One resource as it travels: its body is encoded once and shared by all who send it.
@@ -54,13 +53,6 @@ impl Resource {
 
     /// The resource `name` with an encoded body.
     pub fn from_body(name: impl Into<Arc<str>>, body: Bytes) -> Self {
-        Self { name: name.into(), version: version_of(&body).into(), body }
+        Self { name: name.into(), version: crate::version::of(&body), body }
     }
-}
-
-/// SipHash with fixed keys. A change of the algorithm between releases costs one full push, nothing else.
-fn version_of(body: &[u8]) -> String {
-    let mut hasher = std::hash::DefaultHasher::new();
-    hasher.write(body);
-    format!("{:016x}", hasher.finish())
 }

@@ -11,7 +11,7 @@ pub struct Snapshot {
     pub by_type: BTreeMap<&'static str, BTreeMap<Arc<str>, Resource>>,
 }
 
-static NOTHING: BTreeMap<Arc<str>, Resource> = BTreeMap::new();
+const NOTHING: &BTreeMap<Arc<str>, Resource> = &BTreeMap::new();
 
 // === impl Snapshot ===
 
@@ -24,7 +24,7 @@ impl Snapshot {
 
     /// The resources of a type; an empty map when there are none.
     pub fn get(&self, type_url: &str) -> &BTreeMap<Arc<str>, Resource> {
-        self.by_type.get(type_url).unwrap_or(&NOTHING)
+        self.by_type.get(type_url).unwrap_or(NOTHING)
     }
 }
 
