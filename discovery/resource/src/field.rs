@@ -56,6 +56,15 @@ impl<'a> Field<'a> {
         Self { file, node: value, path: path.into(), line: node.line, column: node.column }
     }
 
+    /// As [`Field::new`], under `key`: a list or a mapping is said to stand where its key does.
+    fn under(file: &'a Arc<str>, path: String, key: &Node, node: &'a Node) -> Self {
+        let field = Self::new(file, path, node);
+        match node.value {
+            Value::List(_) | Value::Map(_) => Self { line: key.line, column: key.column, ..field },
+            _ => field,
+        }
+    }
+
     /// Whether there is a value.
     pub fn is_present(&self) -> bool {
         self.node.is_some()
@@ -181,8 +190,8 @@ impl<'a> Field<'a> {
     /// The members of a mapping with free keys; none if there is no value.
     pub fn members(&self) -> Result<Vec<(&'a str, Field<'a>)>, ResourceError> {
         let member = |(key, value): &'a (Node, Node)| {
-            let key = key.as_text().unwrap_or_default();
-            (key, Self::new(self.file, format!("{}[{key:?}]", self.path), value))
+            let name = key.as_text().unwrap_or_default();
+            (name, Self::under(self.file, format!("{}[{name:?}]", self.path), key, value))
         };
         Ok(self.entries()?.iter().map(member).collect())
     }
@@ -208,7 +217,7 @@ impl<'a> Fields<'a> {
         let path = join(&self.at.path, name);
         let found = self.entries.iter().find(|(key, _)| key.as_text() == Some(name));
         match found {
-            Some((_, value)) => Field::new(self.at.file, path, value),
+            Some((key, value)) => Field::under(self.at.file, path, key, value),
             None => Field { node: None, path, ..self.at.clone() },
         }
     }

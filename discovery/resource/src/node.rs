@@ -15,13 +15,15 @@ use std::sync::Arc;
 pub struct Limits {
     /// The size of a file, in bytes. 4 MiB.
     pub file_bytes: usize,
-    /// How deep its values may nest. 64.
-    pub depth: usize,
     /// How many nodes it may have, with aliases expanded. 1 000 000.
     pub nodes: usize,
     /// How many aliases (`*name`) it may use. 1 000.
     pub aliases: usize,
 }
+
+/// How deep values may nest. Reading goes one call deeper with each level, and a thread's stack (2 MiB) must hold it in
+/// a build without optimization too; Istio's own CRDs, the deepest documents in sight, reach 28.
+const DEPTH: usize = 32;
 
 /// A value and where it begins.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,7 +75,7 @@ fn options(limits: &Limits) -> serde_saphyr::Options {
         budget: serde_saphyr::budget! {
             max_events: limits.nodes.saturating_mul(2),
             max_nodes: limits.nodes,
-            max_depth: limits.depth,
+            max_depth: DEPTH,
             max_aliases: limits.aliases,
             max_anchors: limits.aliases,
             max_documents: limits.nodes,
@@ -104,7 +106,7 @@ fn malformed(file: &Arc<str>, error: &serde_saphyr::Error) -> ResourceError {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { file_bytes: 4 << 20, depth: 64, nodes: 1_000_000, aliases: 1_000 }
+        Self { file_bytes: 4 << 20, nodes: 1_000_000, aliases: 1_000 }
     }
 }
 

@@ -1,0 +1,154 @@
+//! Sidecar resources: what they come to, whose workloads they are for, and what is refused.
+
+use isthmus_config::{CaptureMode, DefaultEndpoint, EgressHost, Intent, OutboundPolicy};
+use model::{Namespace, Protocol, ServiceKey};
+use resource::ResourceError;
+use std::collections::BTreeMap;
+
+fn intent(text: &str) -> Result<Intent, Vec<ResourceError>> {
+    Intent::from_documents(&resource::parse("s.yaml", text).expect(text).documents)
+}
+
+fn sidecar(namespace: &str, name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {spec}\n---\n"
+    )
+}
+
+fn namespace(text: &str) -> Namespace {
+    text.parse().expect("a namespace")
+}
+
+#[test]
+fn a_sidecar_without_interception_is_read() {
+    let text = "apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: reviews, namespace: bookinfo}
+spec:
+  workloadSelector: {labels: {app: reviews}}
+  ingress:
+  - port: {number: 9080, name: http, protocol: HTTP}
+    bind: 127.0.0.2
+    captureMode: NONE
+    defaultEndpoint: 127.0.0.1:8080
+  - port: {number: 9090, protocol: TCP}
+    defaultEndpoint: 0.0.0.0:9091
+  - port: {number: 9092}
+  - port: {number: 9093}
+    defaultEndpoint: unix:///run/app.sock
+  egress:
+  - port: {number: 3128, name: proxy, protocol: HTTP}
+    bind: '::1'
+    hosts: ['./*', '*/*.example.com']
+  - hosts: [shop/web.shop.svc.cluster.local]
+  outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+";
+    let intent = intent(text).expect("valid");
+    let sidecar = &intent.sidecars[0];
+    assert_eq!(intent.warnings, []);
+    let endpoints: Vec<_> = sidecar.ingress.iter().map(|listener| listener.default_endpoint.clone()).collect();
+    let socket = DefaultEndpoint::Socket("127.0.0.1:8080".parse().expect("an address"));
+    let unix = DefaultEndpoint::Unix("/run/app.sock".into());
+    assert_eq!(endpoints, [socket, DefaultEndpoint::Own(9091), DefaultEndpoint::Own(9092), unix]);
+    let first = &sidecar.ingress[0];
+    assert_eq!((first.port, first.protocol, first.capture), (9080, Protocol::Http, CaptureMode::None));
+    assert_eq!(first.bind, Some("127.0.0.2".parse().expect("an address")));
+    assert_eq!((sidecar.egress[0].port, sidecar.egress[1].port), (Some(3128), None));
+    assert_eq!(sidecar.egress[0].hosts.len(), 2);
+    assert_eq!(sidecar.outbound_policy, Some(OutboundPolicy::RegistryOnly));
+}
+
+#[test]
+fn a_workload_gets_the_sidecar_closest_to_it() {
+    let egress = "{egress: [{hosts: ['./*']}]}";
+    let text = [
+        sidecar("istio-system", "mesh", egress),
+        sidecar("shop", "all", egress),
+        sidecar("shop", "web", "{workloadSelector: {labels: {app: web, tier: a}}, egress: [{hosts: ['~/*']}]}"),
+    ];
+    let intent = intent(&text.concat()).expect("valid");
+    let chosen = |ns: &str, labels: &[(&str, &str)]| {
+        let labels: BTreeMap<String, String> = labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        intent.sidecar_for(&namespace(ns), &labels).map(|sidecar| sidecar.name.as_str())
+    };
+    assert_eq!(chosen("shop", &[("app", "web"), ("tier", "a"), ("x", "y")]), Some("web"));
+    assert_eq!(chosen("shop", &[("app", "web")]), Some("all"));
+    assert_eq!(chosen("other", &[("app", "web"), ("tier", "a")]), Some("mesh"));
+    assert_eq!(Intent::default().sidecar_for(&namespace("shop"), &BTreeMap::new()), None);
+}
+
+#[test]
+fn an_egress_host_means_services() {
+    let own = namespace("shop");
+    let key = |ns: &str, host: &str| ServiceKey { host: host.parse().expect("a host"), namespace: namespace(ns) };
+    for (pattern, ns, host, meant) in [
+        ("./*", "shop", "a.b", true),
+        ("./*", "other", "a.b", false),
+        ("*/*", "other", "a.b", true),
+        ("~/*", "shop", "a.b", false),
+        ("other/*.b", "other", "a.b", true),
+        ("other/*.b", "other", "b", false),
+        ("*/A.B.", "other", "a.b", true),
+        ("*/*.b", "shop", "*.b", true),
+    ] {
+        let pattern: EgressHost = pattern.parse().expect("a pattern");
+        assert_eq!(pattern.matches(&key(ns, host), &own), meant, "{pattern} {ns}/{host}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_place() {
+    for (spec, path, accepted) in [
+        ("{ingress: [{port: {number: 0}}]}", "spec.ingress[0].port.number", "65535"),
+        ("{ingress: [{defaultEndpoint: '127.0.0.1:1'}]}", "spec.ingress[0].port", "a number"),
+        (
+            "{ingress: [{port: {number: 1}, defaultEndpoint: '10.0.0.1:80'}]}",
+            "spec.ingress[0].defaultEndpoint",
+            "[::1]:PORT",
+        ),
+        (
+            "{ingress: [{port: {number: 1}, defaultEndpoint: '127.0.0.1:0'}]}",
+            "spec.ingress[0].defaultEndpoint",
+            "1 to 65535",
+        ),
+        (
+            "{ingress: [{port: {number: 1}, defaultEndpoint: 'unix://run'}]}",
+            "spec.ingress[0].defaultEndpoint",
+            "unix:///PATH",
+        ),
+        ("{ingress: [{port: {number: 1}}, {port: {number: 1}}]}", "spec.ingress[1].port.number", "once"),
+        ("{ingress: [{port: {number: 1, protocol: FTP}}]}", "spec.ingress[0].port.protocol", "GRPC"),
+        ("{ingress: [{port: {number: 1}, bind: nowhere}]}", "spec.ingress[0].bind", "IP address"),
+        ("{ingress: [{port: {number: 1}, captureMode: TPROXY}]}", "spec.ingress[0].captureMode", "IPTABLES"),
+        ("{egress: [{hosts: []}]}", "spec.egress[0].hosts", "one host"),
+        ("{egress: [{hosts: [a.b]}]}", "spec.egress[0].hosts[0]", "NAMESPACE/HOST"),
+        ("{egress: [{hosts: ['A_b/*']}]}", "spec.egress[0].hosts[0]", "NAMESPACE/HOST"),
+        ("{egress: [{hosts: ['./*'], bind: 127.0.0.1}]}", "spec.egress[0].bind", "with a port"),
+        ("{egress: [{hosts: ['./*']}, {hosts: ['./*'], port: {number: 1}}]}", "spec.egress[1]", "last"),
+        ("{egres: []}", "spec.egres", "unknown field"),
+        ("{outboundTrafficPolicy: {mode: ANY}}", "spec.outboundTrafficPolicy.mode", "ALLOW_ANY"),
+    ] {
+        let errors = intent(&sidecar("shop", "a", spec)).expect_err(spec);
+        assert_eq!(errors[0].path, path, "{}", errors[0]);
+        assert!(errors[0].expected.contains(accepted), "{}", errors[0]);
+        assert_eq!(errors[0].position.line, 4, "{}", errors[0]);
+    }
+}
+
+#[test]
+fn all_errors_are_told_and_what_is_unknown_is_warned_about() {
+    let bad = sidecar("shop", "a", "{egres: []}") + &sidecar("shop", "b", "{ingress: 1}");
+    assert_eq!(intent(&bad).expect_err("two errors").len(), 2);
+    let same = sidecar("shop", "a", "{}").repeat(2);
+    let errors = intent(&same).expect_err("twice the same");
+    assert!(errors[0].to_string().contains("the other is at s.yaml:1:1"), "{}", errors[0]);
+    let text = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\n---\n\
+        apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\n"
+        .to_owned()
+        + &sidecar("shop", "a", "{inboundConnectionPool: {}, ingress: [{port: {number: 1}, tls: {}}]}");
+    let warnings = intent(&text).expect("valid").warnings;
+    assert_eq!(
+        warnings.iter().map(|w| w.path.as_str()).collect::<Vec<_>>(),
+        ["kind", "spec.inboundConnectionPool", "spec.ingress[0].tls"]
+    );
+}
