@@ -1,1 +1,5 @@
-//! What to export, who leads, who is alive: pure functions of state, event, time and chance.
+//! What to export, who leads, who is alive: pure functions of state, event and time.
+
+pub mod election;
+pub mod export;
+pub mod health;
