@@ -370,7 +370,9 @@ impl Subscription {
             self.subscribe(name, first);
         }
         self.due |= first && self.wildcard;
-        unsubscribe.iter().for_each(|name| self.unsubscribe(name));
+        for name in unsubscribe {
+            self.unsubscribe(name);
+        }
         self.drop_unwanted();
         Ok(())
     }

@@ -57,7 +57,7 @@ impl Wire for Delta {
             type_url: request.type_url,
             request: Request {
                 nonce: request.response_nonce,
-                error: request.error_detail.map(reason),
+                error: request.error_detail.as_ref().map(reason),
                 ask: Ask::Change {
                     subscribe: request.resource_names_subscribe,
                     unsubscribe: request.resource_names_unsubscribe,
@@ -102,7 +102,7 @@ impl Wire for StateOfTheWorld {
             type_url: request.type_url,
             request: Request {
                 nonce: request.response_nonce,
-                error: request.error_detail.map(reason),
+                error: request.error_detail.as_ref().map(reason),
                 ask: Ask::All(request.resource_names),
             },
         }
@@ -125,6 +125,6 @@ impl Wire for StateOfTheWorld {
     }
 }
 
-fn reason(status: rpc::Status) -> String {
+fn reason(status: &rpc::Status) -> String {
     status.message.chars().take(4096).collect()
 }

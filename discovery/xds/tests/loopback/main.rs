@@ -1,0 +1,5 @@
+//! Server and client over loopback.
+
+mod mesh;
+mod refusals;
+mod scenarios;
