@@ -63,7 +63,7 @@ enum Signal {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { suspect_after: Duration::from_secs(15), forget_after: Duration::from_secs(3600) }
+        Self { suspect_after: Duration::from_secs(15), forget_after: Duration::from_hours(1) }
     }
 }
 
@@ -140,6 +140,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Seconds after the start, and what happens then.
+    type At = (u64, Event);
+
     const KINDS: [Event; 5] =
         [Event::ControlSeen, Event::ControlLost, Event::PathLost, Event::PathRestored, Event::Left];
 
@@ -147,7 +150,7 @@ mod tests {
     fn each_signal_alone_and_both_together() {
         use Event::{ControlLost, ControlSeen, Left, PathLost, PathRestored};
         let kept = Verdict::Kept;
-        let cases: [(&[(u64, Event)], u64, Verdict); 11] = [
+        let cases: [(&[At], u64, Verdict); 11] = [
             (&[], 14, kept(PeerHealth::Live)),
             (&[], 15, kept(PeerHealth::Suspect)),
             (&[], 1_000_000, kept(PeerHealth::Suspect)),
