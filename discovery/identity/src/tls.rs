@@ -34,7 +34,7 @@ pub struct Identity(Arc<Current>);
 struct Current {
     id: WorkloadIdentity,
     certificate: ArcSwap<Held>,
-    bundles: ArcSwap<Bundles>,
+    bundles: Arc<ArcSwap<Bundles>>,
     changed: watch::Sender<()>,
 }
 
@@ -60,7 +60,7 @@ impl Identity {
         Ok(Self(Arc::new(Current {
             id: certificate.identity.clone(),
             certificate: ArcSwap::from_pointee(Held::new(certificate)?),
-            bundles: ArcSwap::from_pointee(bundles),
+            bundles: Arc::new(ArcSwap::from_pointee(bundles)),
             changed: watch::Sender::new(()),
         })))
     }
@@ -138,7 +138,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 
 /// A client that shows our certificate and accepts `expected` at the other end, whatever server name it asks for.
 pub fn client_config(identity: &Identity, expected: Expected, alpn: &[&[u8]]) -> Arc<ClientConfig> {
-    let verifier = SpiffeVerifier::new(identity.clone(), expected, true);
+    let verifier = SpiffeVerifier::new(identity.0.bundles.clone(), expected, true);
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has TLS 1.3")
@@ -151,9 +151,23 @@ pub fn client_config(identity: &Identity, expected: Expected, alpn: &[&[u8]]) ->
     Arc::new(config)
 }
 
+/// A client without a certificate, as one is before it has its first; accepts `expected` under `bundles`.
+pub fn anonymous_client_config(bundles: Bundles, expected: Expected, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    let verifier = SpiffeVerifier::new(Arc::new(ArcSwap::from_pointee(bundles)), expected, true);
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("the provider has TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    config.resumption = Resumption::disabled();
+    Arc::new(config)
+}
+
 /// A server that shows our certificate and accepts `expected` at the other end.
 pub fn server_config(identity: &Identity, auth: ClientAuth, expected: Expected, alpn: &[&[u8]]) -> Arc<ServerConfig> {
-    let verifier = SpiffeVerifier::new(identity.clone(), expected, auth == ClientAuth::Required);
+    let verifier = SpiffeVerifier::new(identity.0.bundles.clone(), expected, auth == ClientAuth::Required);
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has TLS 1.3")

@@ -2,8 +2,9 @@
 //!
 //!     leaf ─▶ exactly one URI name ─▶ its trust domain's roots ─▶ path, time, usage ─▶ is it who was expected?
 
+use crate::bundle::Bundles;
 use crate::certificate::identity_of;
-use crate::tls::Identity;
+use arc_swap::ArcSwap;
 use model::WorkloadIdentity;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
@@ -35,7 +36,7 @@ enum Stranger {
 /// Verifies both servers and clients.
 #[derive(Debug)]
 pub(crate) struct SpiffeVerifier {
-    identity: Identity,
+    roots: Arc<ArcSwap<Bundles>>,
     expected: Expected,
     client_required: bool,
     algorithms: WebPkiSupportedAlgorithms,
@@ -60,9 +61,9 @@ impl Expected {
 // === impl SpiffeVerifier ===
 
 impl SpiffeVerifier {
-    pub(crate) fn new(identity: Identity, expected: Expected, client_required: bool) -> Self {
+    pub(crate) fn new(roots: Arc<ArcSwap<Bundles>>, expected: Expected, client_required: bool) -> Self {
         let algorithms = crate::tls::provider().signature_verification_algorithms;
-        Self { identity, expected, client_required, algorithms }
+        Self { roots, expected, client_required, algorithms }
     }
 
     fn verify(
@@ -74,7 +75,7 @@ impl SpiffeVerifier {
     ) -> Result<(), Error> {
         let other = |error| Error::InvalidCertificate(CertificateError::Other(OtherError(error)));
         let claimed = identity_of(leaf).map_err(|error| other(Arc::new(error)))?;
-        let bundles = self.identity.bundles();
+        let bundles = self.roots.load();
         let roots = bundles.roots(&claimed.trust_domain);
         if roots.is_empty() {
             return Err(other(Arc::new(Stranger::UnknownDomain(claimed.trust_domain))));
