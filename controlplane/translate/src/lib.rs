@@ -1,1 +1,46 @@
 //! Catalog and Intent in, one proxy's xDS snapshot out.
+//!
+//! ```text
+//! Catalog + Intent + Node -> Scope -> cluster | endpoint | listener (inbound) | route | secret | names -> Snapshot
+//! ```
+//!
+//! Pure: equal inputs give equal bytes, so that a resource is sent again only when it means something else. What
+//! Envoy's messages keep in hash maps holds one entry at most; where more are needed, [`assignment`] has ordered ones.
+
+mod any;
+mod assignment;
+mod cluster;
+mod endpoint;
+mod filter;
+mod inbound;
+mod listener;
+mod names;
+mod route;
+mod scope;
+mod secret;
+mod tls;
+mod value;
+
+use config::Intent;
+use model::{Catalog, WorkloadIdentity};
+use scope::Scope;
+use xds::{Node, Resource, Snapshot, type_url};
+
+/// All the resources of the proxy `node`, whose certificate shows `identity`.
+///
+/// The proxy sees the services that its Sidecar resource lets it see, or all; it takes requests for the ports that its
+/// Sidecar lists, or else for those of the services that it is an endpoint of.
+pub fn translate(catalog: &Catalog, intent: &Intent, node: &Node, identity: &WorkloadIdentity) -> Snapshot {
+    let scope = Scope::new(catalog, intent, node, identity);
+    let mut snapshot = Snapshot::default();
+    let mut add = |type_url: &'static str, resources: Vec<Resource>| {
+        resources.into_iter().for_each(|resource| snapshot.insert(type_url, resource));
+    };
+    add(type_url::CLUSTER, cluster::resources(&scope));
+    add(type_url::ENDPOINT, endpoint::resources(&scope));
+    add(type_url::LISTENER, listener::resources(&scope));
+    add(type_url::ROUTE, route::resources(&scope));
+    add(type_url::SECRET, secret::resources(catalog));
+    add(type_url::NAME_TABLE, names::resources(&scope));
+    snapshot
+}

@@ -1,0 +1,96 @@
+//! The filters that listeners are made of.
+
+use crate::any::any;
+use crate::value::{ads, flag};
+use api::envoy::envoy::config::listener::v3 as listener;
+use api::envoy::envoy::config::route::v3::RouteConfiguration;
+use api::envoy::envoy::extensions::filters::http::router::v3::Router;
+use api::envoy::envoy::extensions::filters::listener::{
+    http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst, tls_inspector::v3::TlsInspector,
+};
+use api::envoy::envoy::extensions::filters::network::http_connection_manager::v3 as http;
+use api::envoy::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
+use http::http_connection_manager::{
+    CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier, SetCurrentClientCertDetails,
+    UpgradeConfig,
+};
+use prost::{Message, Name};
+
+/// Requests from the workload: routes by name.
+pub(crate) fn http_outbound(stat_prefix: String, route_name: String) -> listener::Filter {
+    let rds = http::Rds { config_source: ads(), route_config_name: route_name };
+    http_filter(http_manager(stat_prefix, RouteSpecifier::Rds(rds)))
+}
+
+/// Requests to the workload: the application learns from `x-forwarded-client-cert` who asks, and nobody can lie there.
+pub(crate) fn http_inbound(stat_prefix: String, routes: RouteConfiguration) -> listener::Filter {
+    http_filter(http::HttpConnectionManager {
+        forward_client_cert_details: ForwardClientCertDetails::SanitizeSet.into(),
+        set_current_client_cert_details: Some(SetCurrentClientCertDetails {
+            subject: flag(true),
+            uri: true,
+            ..Default::default()
+        }),
+        ..http_manager(stat_prefix, RouteSpecifier::RouteConfig(routes))
+    })
+}
+
+/// Bytes, to `upstream`.
+pub(crate) fn tcp(upstream: String) -> listener::Filter {
+    let proxy = tcp::TcpProxy {
+        stat_prefix: upstream.clone(),
+        cluster_specifier: Some(tcp::tcp_proxy::ClusterSpecifier::Cluster(upstream)),
+        ..Default::default()
+    };
+    filter("envoy.filters.network.tcp_proxy", &proxy)
+}
+
+/// Finds out where a redirected connection was going.
+pub(crate) fn original_destination() -> listener::ListenerFilter {
+    listener_filter("envoy.filters.listener.original_dst", &OriginalDst::default())
+}
+
+/// Looks for TLS, and reads its server name and ALPN.
+pub(crate) fn tls_inspector() -> listener::ListenerFilter {
+    listener_filter("envoy.filters.listener.tls_inspector", &TlsInspector::default())
+}
+
+/// Looks for HTTP in the clear.
+pub(crate) fn http_inspector() -> listener::ListenerFilter {
+    listener_filter("envoy.filters.listener.http_inspector", &HttpInspector::default())
+}
+
+fn http_manager(stat_prefix: String, routes: RouteSpecifier) -> http::HttpConnectionManager {
+    let router = http::HttpFilter {
+        name: "envoy.filters.http.router".to_owned(),
+        config_type: Some(http::http_filter::ConfigType::TypedConfig(any(&Router::default()))),
+        ..Default::default()
+    };
+    http::HttpConnectionManager {
+        codec_type: CodecType::Auto.into(),
+        stat_prefix,
+        http_filters: vec![router],
+        upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() }],
+        // What is authorized and routed must be what the application sees.
+        normalize_path: flag(true),
+        merge_slashes: true,
+        path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
+        use_remote_address: flag(false),
+        route_specifier: Some(routes),
+        ..Default::default()
+    }
+}
+
+fn http_filter(manager: http::HttpConnectionManager) -> listener::Filter {
+    filter("envoy.filters.network.http_connection_manager", &manager)
+}
+
+fn filter<M: Message + Name>(name: &str, config: &M) -> listener::Filter {
+    let config = listener::filter::ConfigType::TypedConfig(any(config));
+    listener::Filter { name: name.to_owned(), config_type: Some(config) }
+}
+
+fn listener_filter<M: Message + Name>(name: &str, config: &M) -> listener::ListenerFilter {
+    let config = listener::listener_filter::ConfigType::TypedConfig(any(config));
+    listener::ListenerFilter { name: name.to_owned(), filter_disabled: None, config_type: Some(config) }
+}

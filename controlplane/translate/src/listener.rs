@@ -1,0 +1,195 @@
+//! LDS: where the proxy listens for its workload's requests, and with what it answers them.
+
+use crate::cluster::{self, BLACK_HOLE, PASSTHROUGH};
+use crate::scope::{INBOUND_PORT, OUTBOUND_PORT, Scope};
+use crate::value::{flag, milliseconds, number, socket};
+use crate::{filter, inbound, names};
+use api::envoy::envoy::config::core::v3::TrafficDirection;
+use api::envoy::envoy::config::listener::v3 as envoy;
+use config::{EgressListener, OutboundPolicy};
+use model::{Port, Protocol, Service};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use xds::Resource;
+
+/// Listeners by name; the first of a name stays.
+pub(crate) type Listeners = BTreeMap<String, envoy::Listener>;
+
+/// What HTTP in the clear is called by Envoy's inspector.
+pub(crate) const PLAIN_HTTP: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
+
+/// How long a connection of the workload may be silent before it counts as bytes: a protocol in which the server
+/// speaks first waits so long, and HTTP that comes later still arrives, unseen.
+const DETECTION_TIMEOUT_MS: u32 = 100;
+
+/// Envoy's names for what a connection was found to carry.
+pub(crate) const RAW: &str = "raw_buffer";
+/// See [`RAW`].
+pub(crate) const TLS: &str = "tls";
+
+pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
+    let mut listeners = Listeners::new();
+    inbound::add(scope, &mut listeners);
+    for (listener, port) in scope.egress() {
+        let bound = bound(scope, listener, port);
+        listeners.entry(bound.name.clone()).or_insert(bound);
+    }
+    if scope.is_redirected() {
+        let entrance = virtual_outbound(scope);
+        listeners.insert(entrance.name.clone(), entrance);
+        captured(scope, &mut listeners);
+    }
+    listeners.values().map(|listener| Resource::new(listener.name.as_str(), listener)).collect()
+}
+
+/// The name of a listener at one address.
+pub(crate) fn bound_name(bind: IpAddr, port: u16) -> String {
+    format!("{bind}_{port}")
+}
+
+/// The name of the routes for what is HTTP of a port that did not say so.
+pub(crate) fn detected_name(service: &Service, port: &Port) -> String {
+    format!("{}:{}", service.key.host, port.number)
+}
+
+/// Where an egress listener listens: unless told otherwise, only for its own workload.
+pub(crate) fn egress_bind(scope: &Scope<'_>, listener: &EgressListener) -> IpAddr {
+    listener.bind.unwrap_or_else(|| scope.loopback())
+}
+
+/// A listener at all of `addresses` (at least one), without filter chains yet.
+pub(crate) fn base(name: String, addresses: &[IpAddr], port: u16, direction: TrafficDirection) -> envoy::Listener {
+    let at = |ip: &IpAddr| socket(SocketAddr::new(*ip, port));
+    let others = addresses.iter().skip(1);
+    envoy::Listener {
+        name,
+        address: addresses.first().and_then(at),
+        additional_addresses: others
+            .map(|ip| envoy::AdditionalAddress { address: at(ip), ..Default::default() })
+            .collect(),
+        traffic_direction: direction.into(),
+        ..Default::default()
+    }
+}
+
+/// A chain for connections that match, with one filter.
+pub(crate) fn chain(matches: envoy::FilterChainMatch, filter: envoy::Filter) -> envoy::FilterChain {
+    let filter_chain_match = (matches != envoy::FilterChainMatch::default()).then_some(matches);
+    envoy::FilterChain { filter_chain_match, filters: vec![filter], ..Default::default() }
+}
+
+/// A connection that was made to the proxy's own port would go round in circles.
+pub(crate) fn trap(port: u16) -> envoy::FilterChain {
+    let matches = envoy::FilterChainMatch { destination_port: number(port.into()), ..Default::default() };
+    chain(matches, filter::tcp(BLACK_HOLE.to_owned()))
+}
+
+/// Takes everything, and hands it to the listener of where it was going; the rest nobody declared.
+fn virtual_outbound(scope: &Scope<'_>) -> envoy::Listener {
+    let undeclared = match scope.policy {
+        OutboundPolicy::AllowAny => PASSTHROUGH,
+        OutboundPolicy::RegistryOnly => BLACK_HOLE,
+    };
+    envoy::Listener {
+        use_original_dst: flag(true),
+        filter_chains: vec![trap(OUTBOUND_PORT)],
+        default_filter_chain: Some(chain(envoy::FilterChainMatch::default(), filter::tcp(undeclared.to_owned()))),
+        ..base("virtualOutbound".to_owned(), &scope.wildcards(), OUTBOUND_PORT, TrafficDirection::Outbound)
+    }
+}
+
+/// The listeners that [`virtual_outbound`] hands connections to: HTTP by port, all else by address and port.
+fn captured(scope: &Scope<'_>, listeners: &mut Listeners) {
+    let unbound = |name: String, addresses: &[IpAddr], port: u16| envoy::Listener {
+        bind_to_port: flag(false),
+        ..base(name, addresses, port, TrafficDirection::Outbound)
+    };
+    for (service, port) in scope.ports() {
+        let number = port.number;
+        if port.protocol.is_http() {
+            if ![OUTBOUND_PORT, INBOUND_PORT].contains(&number) {
+                let name = format!("0.0.0.0_{number}");
+                let http = || filter::http_outbound(format!("outbound_{name}"), number.to_string());
+                let listener = || envoy::Listener {
+                    filter_chains: vec![chain(envoy::FilterChainMatch::default(), http())],
+                    ..unbound(name.clone(), &scope.wildcards(), number)
+                };
+                listeners.entry(name.clone()).or_insert_with(listener);
+            }
+            continue;
+        }
+        for address in &service.addresses {
+            let name = bound_name(*address, number);
+            let listener = || one_service(unbound(name.clone(), &[*address], number), service, port);
+            listeners.entry(name.clone()).or_insert_with(listener);
+        }
+    }
+}
+
+/// `listener`, all of whose connections are for one service that does not speak HTTP, or does not say so.
+fn one_service(listener: envoy::Listener, service: &Service, port: &Port) -> envoy::Listener {
+    let upstream = filter::tcp(cluster::outbound_name(service, port));
+    match port.protocol {
+        Protocol::Tls => by_server_name(listener, &[(service, port)]),
+        Protocol::Auto => detect(listener, detected_name(service, port), upstream),
+        _ => envoy::Listener { filter_chains: vec![chain(envoy::FilterChainMatch::default(), upstream)], ..listener },
+    }
+}
+
+/// Chooses by the server name of the applications' own TLS.
+fn by_server_name(listener: envoy::Listener, services: &[(&Service, &Port)]) -> envoy::Listener {
+    let chains = services.iter().map(|(service, port)| {
+        let host = &service.key.host;
+        let names = [host.to_string()].into_iter().chain(names::clusterset_twin(host)).collect();
+        let matches = envoy::FilterChainMatch { server_names: names, ..Default::default() };
+        chain(matches, filter::tcp(cluster::outbound_name(service, port)))
+    });
+    envoy::Listener { filter_chains: chains.collect(), listener_filters: vec![filter::tls_inspector()], ..listener }
+}
+
+/// HTTP in the clear goes by the routes of that name, all else as bytes.
+fn detect(listener: envoy::Listener, routes: String, otherwise: envoy::Filter) -> envoy::Listener {
+    let http = envoy::FilterChainMatch {
+        transport_protocol: RAW.to_owned(),
+        application_protocols: PLAIN_HTTP.map(str::to_owned).into(),
+        ..Default::default()
+    };
+    envoy::Listener {
+        listener_filters: vec![filter::tls_inspector(), filter::http_inspector()],
+        listener_filters_timeout: milliseconds(DETECTION_TIMEOUT_MS),
+        continue_on_listener_filters_timeout: true,
+        filter_chains: vec![chain(http, filter::http_outbound(format!("outbound_{}", listener.name), routes))],
+        default_filter_chain: Some(chain(envoy::FilterChainMatch::default(), otherwise)),
+        ..listener
+    }
+}
+
+/// A listener that the application addresses itself.
+fn bound(scope: &Scope<'_>, egress: &EgressListener, number: u16) -> envoy::Listener {
+    let bind = egress_bind(scope, egress);
+    let name = bound_name(bind, number);
+    let listener = base(name.clone(), &[bind], number, TrafficDirection::Outbound);
+    let behind = scope.behind(egress);
+    let of_number = |accept: fn(Protocol) -> bool| {
+        behind.iter().filter_map(move |service| Some((*service, service.port(number).filter(|p| accept(p.protocol))?)))
+    };
+    let bytes = || {
+        let first = of_number(|protocol| !protocol.is_http() && protocol != Protocol::Udp).next();
+        let upstream = first.map(|(service, port)| cluster::outbound_name(service, port));
+        filter::tcp(upstream.unwrap_or_else(|| BLACK_HOLE.to_owned()))
+    };
+    let all = envoy::FilterChainMatch::default();
+    match egress.protocol {
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
+            let http = filter::http_outbound(format!("outbound_{name}"), name);
+            envoy::Listener { filter_chains: vec![chain(all, http)], ..listener }
+        }
+        Protocol::Auto => detect(listener, name, bytes()),
+        Protocol::Tls => {
+            let named: Vec<_> = of_number(|protocol| protocol == Protocol::Tls).collect();
+            let refused = chain(all, filter::tcp(BLACK_HOLE.to_owned()));
+            envoy::Listener { default_filter_chain: Some(refused), ..by_server_name(listener, &named) }
+        }
+        Protocol::Tcp | Protocol::Udp => envoy::Listener { filter_chains: vec![chain(all, bytes())], ..listener },
+    }
+}

@@ -1,0 +1,194 @@
+//! What concerns one proxy: the services that it sees, and the ports on which it takes requests.
+
+use config::{CaptureMode, DefaultEndpoint, EgressListener, IngressListener, Intent, OutboundPolicy, Sidecar};
+use model::{Address, Catalog, Endpoint, Host, Port, Protocol, Service, WorkloadIdentity};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use xds::{Interception, Node, NodeKind};
+
+/// One proxy's view.
+pub(crate) struct Scope<'a> {
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) node: &'a Node,
+    /// What happens to requests to destinations that nobody declared.
+    pub(crate) policy: OutboundPolicy,
+    /// The services that it sees, ordered by host; one for each host.
+    pub(crate) services: Vec<&'a Service>,
+    /// Where it takes requests for its workload, by port.
+    pub(crate) inbound: BTreeMap<u16, Inbound>,
+    sidecar: Option<&'a Sidecar>,
+}
+
+/// A port on which a proxy takes requests for its workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Inbound {
+    pub(crate) port: u16,
+    pub(crate) protocol: Protocol,
+    /// The address to bind; nothing is bound when traffic is redirected.
+    pub(crate) bind: Option<Bind>,
+    /// Where the application listens.
+    pub(crate) target: Target,
+}
+
+/// Where a listener listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bind {
+    /// At all addresses of the families that the node has.
+    All,
+    /// At this one.
+    Address(IpAddr),
+}
+
+/// Where an application listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    Socket(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// The ports of the proxy's own two listeners (Istio's).
+pub(crate) const OUTBOUND_PORT: u16 = 15001;
+/// See [`OUTBOUND_PORT`].
+pub(crate) const INBOUND_PORT: u16 = 15006;
+
+// === impl Scope ===
+
+impl<'a> Scope<'a> {
+    pub(crate) fn new(catalog: &'a Catalog, intent: &'a Intent, node: &'a Node, identity: &WorkloadIdentity) -> Self {
+        let sidecar = match node.kind {
+            NodeKind::Sidecar => intent.sidecar_for(&node.namespace, &node.labels),
+            NodeKind::Router => None,
+        };
+        let policy = sidecar.and_then(|sidecar| sidecar.outbound_policy).unwrap_or(OutboundPolicy::AllowAny);
+        let services = visible(catalog, node, sidecar);
+        let inbound = inbound(catalog, node, identity, sidecar);
+        Self { catalog, node, policy, services, inbound, sidecar }
+    }
+
+    /// Whether the kernel brings traffic to this proxy.
+    pub(crate) fn is_redirected(&self) -> bool {
+        self.node.kind == NodeKind::Sidecar && self.node.interception != Interception::None
+    }
+
+    /// The visible services' ports that a proxy can serve.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = (&'a Service, &'a Port)> {
+        self.services.iter().flat_map(|service| {
+            service.ports.iter().filter(|port| port.protocol != Protocol::Udp).map(move |port| (*service, port))
+        })
+    }
+
+    /// The listeners for requests from the workload that must be bound, with their ports.
+    pub(crate) fn egress(&self) -> impl Iterator<Item = (&'a EgressListener, u16)> {
+        let node = self.node;
+        let listeners = self.sidecar.map_or(&[][..], |sidecar| &sidecar.egress);
+        listeners.iter().filter(move |listener| is_bound(listener.capture, node)).filter_map(|l| Some((l, l.port?)))
+    }
+
+    /// The visible services behind `listener`.
+    pub(crate) fn behind(&self, listener: &EgressListener) -> Vec<&'a Service> {
+        let is_behind = |service: &&&Service| {
+            listener.hosts.iter().any(|pattern| pattern.matches(&service.key, &self.node.namespace))
+        };
+        self.services.iter().filter(is_behind).copied().collect()
+    }
+
+    /// The wildcard addresses of the families that the node has; IPv4 first.
+    pub(crate) fn wildcards(&self) -> Vec<IpAddr> {
+        let has = |v4: bool| self.node.addresses.iter().any(|address| address.is_ipv4() == v4);
+        let v4 = has(true).then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let v6 = has(false).then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        v4.into_iter().chain(v6).collect()
+    }
+
+    /// The loopback address of the node's first family.
+    pub(crate) fn loopback(&self) -> IpAddr {
+        match self.wildcards().first() {
+            Some(IpAddr::V6(_)) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        }
+    }
+}
+
+/// The services that `node` sees. Where several namespaces declare one host, the node's own wins, then the first.
+fn visible<'a>(catalog: &'a Catalog, node: &Node, sidecar: Option<&Sidecar>) -> Vec<&'a Service> {
+    let patterns = || sidecar.iter().flat_map(|sidecar| &sidecar.egress).flat_map(|listener| &listener.hosts);
+    let sees_all = sidecar.is_none_or(|sidecar| sidecar.egress.is_empty());
+    let mut by_host: BTreeMap<&Host, &Service> = BTreeMap::new();
+    for (key, service) in &catalog.services {
+        if !sees_all && !patterns().any(|pattern| pattern.matches(key, &node.namespace)) {
+            continue;
+        }
+        if key.namespace == node.namespace || !by_host.contains_key(&key.host) {
+            by_host.insert(&key.host, service);
+        }
+    }
+    by_host.into_values().collect()
+}
+
+fn inbound(
+    catalog: &Catalog,
+    node: &Node,
+    identity: &WorkloadIdentity,
+    sidecar: Option<&Sidecar>,
+) -> BTreeMap<u16, Inbound> {
+    if let Some(sidecar) = sidecar.filter(|sidecar| !sidecar.ingress.is_empty()) {
+        return sidecar.ingress.iter().map(|listener| (listener.port, listed(listener, node))).collect();
+    }
+    let mut ports = BTreeMap::new();
+    if node.kind == NodeKind::Router || node.interception == Interception::None {
+        return ports;
+    }
+    for service in catalog.services.values().filter(|service| service.key.namespace == node.namespace) {
+        for endpoint in service.endpoints.iter().filter(|endpoint| is_own(endpoint, node, identity)) {
+            for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
+                let number = port.on(endpoint);
+                let target = Target::Socket(SocketAddr::new(own_address(endpoint, node), number));
+                let inbound = Inbound { port: number, protocol: port.protocol, bind: None, target };
+                ports.entry(number).or_insert(inbound);
+            }
+        }
+    }
+    ports
+}
+
+/// The port that an ingress listener of a Sidecar resource describes.
+fn listed(listener: &IngressListener, node: &Node) -> Inbound {
+    let target = match &listener.default_endpoint {
+        DefaultEndpoint::Socket(address) => Target::Socket(*address),
+        DefaultEndpoint::Own(port) => {
+            let address = listener.bind.filter(|bind| !bind.is_unspecified() && !bind.is_loopback());
+            Target::Socket(SocketAddr::new(address.unwrap_or(node.addresses[0]), *port))
+        }
+        DefaultEndpoint::Unix(path) => Target::Unix(path.clone()),
+    };
+    let bind = is_bound(listener.capture, node).then(|| listener.bind.map_or(Bind::All, Bind::Address));
+    Inbound { port: listener.port, protocol: listener.protocol, bind, target }
+}
+
+fn is_bound(capture: CaptureMode, node: &Node) -> bool {
+    match capture {
+        CaptureMode::Default => node.interception == Interception::None,
+        CaptureMode::Iptables => false,
+        CaptureMode::None => true,
+    }
+}
+
+/// Whether `endpoint` is the workload of `node`: at one of its addresses, or bearing its labels; and never one of
+/// another identity, which may share the address on a host with several workloads.
+fn is_own(endpoint: &Endpoint, node: &Node, identity: &WorkloadIdentity) -> bool {
+    let at_address = matches!(endpoint.address, Address::Ip(ip) if node.addresses.contains(&ip));
+    let bears_labels =
+        !endpoint.labels.is_empty() && endpoint.labels.iter().all(|(key, value)| node.labels.get(key) == Some(value));
+    match &endpoint.identity {
+        Some(shown) => shown == identity && (at_address || bears_labels),
+        None => at_address,
+    }
+}
+
+fn own_address(endpoint: &Endpoint, node: &Node) -> IpAddr {
+    match endpoint.address {
+        Address::Ip(ip) if node.addresses.contains(&ip) => ip,
+        _ => node.addresses[0],
+    }
+}

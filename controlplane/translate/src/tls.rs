@@ -1,0 +1,103 @@
+//! Mutual TLS on both sides: Istio's ALPN and names, TLS 1.3 only.
+
+use crate::any::any;
+use crate::secret::ROOTS;
+use crate::value::{ads, agent, flag};
+use api::envoy::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
+use api::envoy::envoy::extensions::transport_sockets::tls::v3 as tls;
+use api::envoy::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
+use model::Protocol;
+use std::collections::BTreeSet;
+use tls::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
+use tls::subject_alt_name_matcher::SanType;
+
+/// What tells the mesh's mTLS from an application's own TLS.
+pub(crate) const MESH_ALPN: [&str; 5] =
+    ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
+
+/// The secret that holds the proxy's own certificate.
+const CERTIFICATE: &str = "default";
+
+/// The client's side: who may answer is `expected`, never "anybody".
+pub(crate) fn upstream(sni: String, protocol: Protocol, expected: &BTreeSet<String>) -> TransportSocket {
+    let names = tls::CertificateValidationContext {
+        match_typed_subject_alt_names: expected.iter().map(|name| name_matcher(name)).collect(),
+        ..Default::default()
+    };
+    let validation = CombinedCertificateValidationContext {
+        default_validation_context: Some(names),
+        validation_context_sds_secret_config: Some(roots()),
+        ..Default::default()
+    };
+    let validation = ValidationContextType::CombinedValidationContext(validation);
+    let context = tls::UpstreamTlsContext {
+        common_tls_context: Some(common(upstream_alpn(protocol), validation)),
+        sni,
+        ..Default::default()
+    };
+    transport_socket(ConfigType::TypedConfig(any(&context)))
+}
+
+/// The server's side: any identity of a known trust domain.
+pub(crate) fn downstream(protocol: Protocol) -> TransportSocket {
+    let validation = ValidationContextType::ValidationContextSdsSecretConfig(roots());
+    let context = tls::DownstreamTlsContext {
+        common_tls_context: Some(common(downstream_alpn(protocol), validation)),
+        require_client_certificate: flag(true),
+        disable_stateful_session_resumption: true,
+        session_ticket_keys_type: Some(
+            tls::downstream_tls_context::SessionTicketKeysType::DisableStatelessSessionResumption(true),
+        ),
+        ..Default::default()
+    };
+    transport_socket(ConfigType::TypedConfig(any(&context)))
+}
+
+/// The mesh's name first, by which the server chooses its filter chain; then the plain one, which it negotiates,
+/// because Envoy takes HTTP/2 from an ALPN of `h2` only.
+fn upstream_alpn(protocol: Protocol) -> &'static [&'static str] {
+    match protocol {
+        Protocol::Http => &["istio-http/1.1", "http/1.1"],
+        Protocol::Http2 | Protocol::Grpc => &["istio-h2", "h2"],
+        _ => &["istio"],
+    }
+}
+
+/// In the server's order of preference.
+fn downstream_alpn(protocol: Protocol) -> &'static [&'static str] {
+    if protocol.is_http() {
+        &["h2", "http/1.1", "istio-h2", "istio-http/1.1", "istio-http/1.0", "istio"]
+    } else {
+        &["istio", "istio-peer-exchange", "istio-http/1.1", "istio-http/1.0", "istio-h2", "h2", "http/1.1"]
+    }
+}
+
+fn common(alpn: &[&str], validation: ValidationContextType) -> tls::CommonTlsContext {
+    let version = tls::tls_parameters::TlsProtocol::TlSv13.into();
+    let certificate = tls::SdsSecretConfig { name: CERTIFICATE.to_owned(), sds_config: agent() };
+    tls::CommonTlsContext {
+        tls_params: Some(tls::TlsParameters {
+            tls_minimum_protocol_version: version,
+            tls_maximum_protocol_version: version,
+            ..Default::default()
+        }),
+        tls_certificate_sds_secret_configs: vec![certificate],
+        alpn_protocols: alpn.iter().map(ToString::to_string).collect(),
+        validation_context_type: Some(validation),
+        ..Default::default()
+    }
+}
+
+fn roots() -> tls::SdsSecretConfig {
+    tls::SdsSecretConfig { name: ROOTS.to_owned(), sds_config: ads() }
+}
+
+fn name_matcher(name: &str) -> tls::SubjectAltNameMatcher {
+    let san_type = if name.contains("://") { SanType::Uri } else { SanType::Dns };
+    let exact = StringMatcher { match_pattern: Some(MatchPattern::Exact(name.to_owned())), ..Default::default() };
+    tls::SubjectAltNameMatcher { san_type: san_type.into(), matcher: Some(exact), oid: String::new() }
+}
+
+fn transport_socket(config: ConfigType) -> TransportSocket {
+    TransportSocket { name: "envoy.transport_sockets.tls".to_owned(), config_type: Some(config) }
+}
