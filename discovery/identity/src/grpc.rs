@@ -1,159 +1,92 @@
-//! gRPC over the mesh's mTLS: a client's channel, and the stream of accepted connections that a server takes.
+//! gRPC over our own TLS: tonic's stays off.
 //!
-//! tonic's own TLS stays off: who the peer is must come from our verifier.
+//!     client: connect ─▶ Channel            server: incoming ─▶ serve_with_incoming ─▶ identify ─▶ peer(&request)
 
-use crate::tls::peer_identity;
-use futures_util::Stream;
+mod incoming;
+
+pub use incoming::{Connection, Incoming, IncomingSettings, PeerInfo, incoming, incoming_with};
+
+use crate::IdentityError;
+use http::Uri;
 use hyper_util::rt::TokioIo;
 use model::WorkloadIdentity;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio_rustls::{TlsAcceptor, TlsConnector, server};
-use tokio_util::sync::CancellationToken;
-use tonic::transport::server::Connected;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-const HANDSHAKE: Duration = Duration::from_secs(10);
-const CONNECT: Duration = Duration::from_secs(5);
-/// Handshakes under way at once; more wait in the kernel's queue.
-const HANDSHAKES: usize = 256;
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// From the name's lookup to the end of the handshake.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A silent connection is probed this often, and given up when a probe is not answered for as long as
+/// [`KEEPALIVE_TIMEOUT`].
+pub const KEEPALIVE: Duration = Duration::from_secs(30);
+/// See [`KEEPALIVE`].
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who is at the other end of a request, in its extensions.
-#[derive(Debug, Clone)]
-pub struct PeerInfo {
-    /// Its identity, if it showed a certificate.
-    pub identity: Option<WorkloadIdentity>,
-    /// Its address.
-    pub address: SocketAddr,
-}
-
-/// An accepted connection.
-#[derive(Debug)]
-pub struct Accepted {
-    stream: server::TlsStream<TcpStream>,
-    peer: PeerInfo,
-}
-
-/// Opens a channel to `address` (`HOST:PORT`), verified by `tls`.
-///
-/// # Errors
-/// If the address is not one, or no connection can be made within five seconds.
-pub async fn connect(address: &str, tls: Arc<ClientConfig>) -> Result<Channel, tonic::transport::Error> {
-    let target = address.to_owned();
+/// Connects to `address` (`HOST:PORT`) with `tls`, whose ALPN should be `h2`, sending `name` as SNI. The channel connects
+/// again by itself, and then shows the identity's certificate of that time.
+pub async fn connect(
+    address: &str,
+    tls: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> Result<Channel, IdentityError> {
+    let unreachable = |reason: String| IdentityError::Unreachable { address: address.to_owned(), reason };
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| unreachable(causes(&error)))?
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true);
+    let target: Arc<str> = address.into();
     let connector = tower::service_fn(move |_: Uri| {
-        let (target, tls) = (target.clone(), TlsConnector::from(tls.clone()));
-        async move {
-            let stream = TcpStream::connect(&target).await?;
-            stream.set_nodelay(true)?;
-            let name = ServerName::try_from("isthmus").expect("a constant name");
-            let stream = tokio::time::timeout(HANDSHAKE, tls.connect(name, stream)).await??;
-            Ok::<_, io::Error>(TokioIo::new(stream))
-        }
+        let (target, tls, name) = (target.clone(), tls.clone(), name.clone());
+        async move { open(&target, tls, name).await.map(TokioIo::new) }
     });
-    Endpoint::try_from(format!("http://{address}"))?
-        .connect_timeout(CONNECT)
-        .http2_keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .keep_alive_while_idle(true)
-        .connect_with_connector(connector)
-        .await
+    endpoint.connect_with_connector(connector).await.map_err(|error| unreachable(causes(&error)))
 }
 
-/// The connections accepted on `listener`, each after its handshake, until `shutdown`. A failed handshake ends that
-/// connection only; an accept error (no descriptors left, say) ends nothing.
-pub fn incoming(
-    listener: TcpListener,
-    tls: Arc<ServerConfig>,
-    shutdown: CancellationToken,
-) -> impl Stream<Item = io::Result<Accepted>> + Send + 'static {
-    let (sender, receiver) = mpsc::channel(16);
-    tokio::spawn(accept(listener, TlsAcceptor::from(tls), sender, shutdown));
-    futures_util::stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|accepted| (Ok(accepted), receiver))
-    })
-}
-
-/// Who sent this request.
-///
-/// # Errors
-/// UNAUTHENTICATED if it came without a client certificate.
-pub fn peer<T>(request: &Request<T>) -> Result<WorkloadIdentity, Status> {
-    request
-        .extensions()
-        .get::<PeerInfo>()
-        .and_then(|peer| peer.identity.clone())
-        .ok_or_else(|| Status::unauthenticated("a client certificate of the mesh is needed"))
-}
-
-async fn accept(listener: TcpListener, tls: TlsAcceptor, sender: mpsc::Sender<Accepted>, shutdown: CancellationToken) {
-    let places = Arc::new(Semaphore::new(HANDSHAKES));
-    loop {
-        let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = sender.closed() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, address)) = accepted else {
-            tokio::time::sleep(ACCEPT_BACKOFF).await;
-            continue;
-        };
-        let (tls, sender) = (tls.clone(), sender.clone());
-        tokio::spawn(async move {
-            match handshake(&tls, stream, address).await {
-                // The receiver is gone only at shutdown.
-                Ok(accepted) => drop(sender.send(accepted).await),
-                Err(error) => tracing::debug!(%address, %error, "handshake failed"),
-            }
-            drop(place);
-        });
+/// An interceptor: copies the identity that the handshake proved into the request's extensions, as a
+/// [`WorkloadIdentity`]. A request without one passes, for the service to decide.
+pub fn identify(mut request: Request<()>) -> Result<Request<()>, Status> {
+    if let Some(identity) = peer(&request).cloned() {
+        request.extensions_mut().insert(identity);
     }
+    Ok(request)
 }
 
-async fn handshake(tls: &TlsAcceptor, stream: TcpStream, address: SocketAddr) -> io::Result<Accepted> {
-    stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await??;
-    let identity = peer_identity(stream.get_ref().1.peer_certificates());
-    Ok(Accepted { stream, peer: PeerInfo { identity, address } })
+/// The identity that the handshake of this request's connection proved.
+pub fn peer<T>(request: &Request<T>) -> Option<&WorkloadIdentity> {
+    request.extensions().get::<PeerInfo>()?.identity.as_ref()
 }
 
-// === impl Accepted ===
-
-impl Connected for Accepted {
-    type ConnectInfo = PeerInfo;
-
-    fn connect_info(&self) -> PeerInfo {
-        self.peer.clone()
-    }
+async fn open(
+    address: &str,
+    tls: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> Result<TlsStream<TcpStream>, io::Error> {
+    let opening = async {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        TlsConnector::from(tls).connect(name, stream).await
+    };
+    let timeout = || io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {CONNECT_TIMEOUT:?}"));
+    tokio::time::timeout(CONNECT_TIMEOUT, opening).await.map_err(|_| timeout())?
 }
 
-impl AsyncRead for Accepted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
     }
-}
-
-impl AsyncWrite for Accepted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
+    text
 }

@@ -1,18 +1,25 @@
-//! Who somebody is, and how it is proved: certificates, trust bundles by trust domain, rustls configurations, renewal,
-//! and the signatures on records.
+//! Certificates, trust bundles by trust domain, rustls configurations, renewal and record signatures.
+//!
+//! An identity is proved in this order: exactly one URI name in the leaf, the roots of *that* name's trust domain, the
+//! path, the time and the usage, and at last whether it is who was expected. Roots of two domains are never mixed.
 
 mod bundle;
+mod ca_client;
 mod certificate;
+mod error;
 pub mod grpc;
+mod pem;
 mod renewal;
 mod signature;
 mod tls;
 mod verifier;
 
-pub use bundle::{BundleError, Bundles};
-pub use certificate::{CertificateError, WorkloadCertificate, identity_of};
-pub use renewal::{CaClient, EnrolError, Renewal, enrol, renew};
-pub use signature::{RegistryKey, RegistryPublicKey, SignatureError};
+pub use bundle::Bundles;
+pub use ca_client::{CaClient, CsrKey, enroll};
+pub use certificate::{WorkloadCertificate, identity_of};
+pub use error::IdentityError;
+pub use renewal::{Renewal, RenewalSettings, RenewalState, renew};
+pub use signature::{RegistryKey, RegistryPublicKey};
 pub use tls::{
     ClientAuth, Identity, anonymous_client_config, client_config, peer_identity, provider, server_config, server_name,
 };

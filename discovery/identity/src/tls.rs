@@ -1,129 +1,103 @@
-//! rustls configurations for the mesh: TLS 1.3, certificates on both sides, no resumption.
-//!
-//! Configurations read the current certificate and roots through [`Identity`] at each handshake, so that a rotation
-//! needs no new configuration and drops no connection.
+//! TLS 1.3 configurations that follow an [`Identity`]: a new certificate or bundle counts from the next handshake on,
+//! and connections that live go on.
 
-use crate::bundle::Bundles;
-use crate::certificate::{CertificateError, WorkloadCertificate, identity_of};
+use crate::certificate::WorkloadCertificate;
 use crate::verifier::{Expected, SpiffeVerifier};
+use crate::{Bundles, IdentityError, identity_of};
 use arc_swap::ArcSwap;
 use model::WorkloadIdentity;
 use rustls::client::{ResolvesClientCert, Resumption};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig, SignatureScheme};
-use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
+use rustls_pki_types::{CertificateDer, ServerName};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Whether a client without a certificate is let in.
+/// Who this process is and whom it trusts: shared, cheap to clone, replaced while it runs.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    certificate: Arc<ArcSwap<WorkloadCertificate>>,
+    bundles: Arc<ArcSwap<Bundles>>,
+    version: Arc<watch::Sender<u64>>,
+}
+
+/// Whether a server wants to see a certificate. One that is shown must always verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientAuth {
-    /// It is not.
+    /// No connection without one.
     Required,
-    /// It is, as nobody; a certificate that is shown must still verify.
+    /// A client without one is let in, without an identity.
     Optional,
 }
 
-/// Who we are and whom we trust, as of now. Cheap to clone; all clones see a change at once.
-#[derive(Clone, Debug)]
-pub struct Identity(Arc<Current>);
-
 #[derive(Debug)]
-struct Current {
-    id: WorkloadIdentity,
-    certificate: ArcSwap<Held>,
-    bundles: Arc<ArcSwap<Bundles>>,
-    changed: watch::Sender<()>,
-}
-
-/// A certificate with its key made ready for signing, once.
-#[derive(Debug)]
-struct Held {
-    certificate: Arc<WorkloadCertificate>,
-    signing: Arc<CertifiedKey>,
-}
-
-/// Hands the current certificate to rustls.
-#[derive(Debug)]
-struct Resolver(Identity);
+struct CurrentCertificate(Arc<ArcSwap<WorkloadCertificate>>);
 
 // === impl Identity ===
 
 impl Identity {
-    /// From a first certificate and the roots that are trusted.
-    ///
-    /// # Errors
-    /// If the key does not belong to the certificate.
-    pub fn new(certificate: WorkloadCertificate, bundles: Bundles) -> Result<Self, CertificateError> {
-        Ok(Self(Arc::new(Current {
-            id: certificate.identity.clone(),
-            certificate: ArcSwap::from_pointee(Held::new(certificate)?),
+    /// A process with this certificate, trusting these domains.
+    pub fn new(certificate: WorkloadCertificate, bundles: Bundles) -> Self {
+        Self {
+            certificate: Arc::new(ArcSwap::from_pointee(certificate)),
             bundles: Arc::new(ArcSwap::from_pointee(bundles)),
-            changed: watch::Sender::new(()),
-        })))
+            version: Arc::new(watch::Sender::new(0)),
+        }
     }
 
-    /// Whose certificate it is; a rotation never changes that.
-    pub fn id(&self) -> &WorkloadIdentity {
-        &self.0.id
+    /// Shows another certificate from the next handshake on.
+    pub fn set_certificate(&self, certificate: WorkloadCertificate) {
+        self.certificate.store(Arc::new(certificate));
+        self.version.send_modify(|version| *version += 1);
     }
 
-    /// The current certificate.
-    pub fn certificate(&self) -> Arc<WorkloadCertificate> {
-        self.0.certificate.load().certificate.clone()
-    }
-
-    /// The current roots.
-    pub fn bundles(&self) -> Arc<Bundles> {
-        self.0.bundles.load_full()
-    }
-
-    /// Uses `certificate` for every handshake from now on.
-    ///
-    /// # Errors
-    /// If the key does not belong to it; then the old one stays.
-    pub fn set_certificate(&self, certificate: WorkloadCertificate) -> Result<(), CertificateError> {
-        self.0.certificate.store(Arc::new(Held::new(certificate)?));
-        self.0.changed.send_replace(());
-        Ok(())
-    }
-
-    /// Trusts `bundles` for every handshake from now on.
+    /// Trusts other roots from the next handshake on.
     pub fn set_bundles(&self, bundles: Bundles) {
-        self.0.bundles.store(Arc::new(bundles));
+        self.bundles.store(Arc::new(bundles));
+        self.version.send_modify(|version| *version += 1);
     }
 
-    /// Changes whenever the certificate does.
-    pub fn changes(&self) -> watch::Receiver<()> {
-        self.0.changed.subscribe()
+    /// The certificate of the moment.
+    pub fn certificate(&self) -> Arc<WorkloadCertificate> {
+        self.certificate.load_full()
+    }
+
+    /// The bundles of the moment.
+    pub fn bundles(&self) -> Arc<Bundles> {
+        self.bundles.load_full()
+    }
+
+    /// Who this process is.
+    pub fn id(&self) -> WorkloadIdentity {
+        self.certificate.load().identity.clone()
+    }
+
+    /// Changes whenever the certificate or the bundles do.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
     }
 }
 
-// === impl Held ===
+// === impl CurrentCertificate ===
 
-impl Held {
-    fn new(certificate: WorkloadCertificate) -> Result<Self, CertificateError> {
-        let key = provider()
-            .key_provider
-            .load_private_key(certificate.key.clone_key())
-            .map_err(|error| CertificateError::Malformed("private key", error.to_string()))?;
-        let signing = CertifiedKey::new(certificate.chain.clone(), key);
-        signing.keys_match().map_err(|_| CertificateError::KeyMismatch)?;
-        Ok(Self { certificate: Arc::new(certificate), signing: Arc::new(signing) })
+impl CurrentCertificate {
+    fn key(&self) -> Arc<CertifiedKey> {
+        self.0.load().certified.clone()
     }
 }
 
-impl ResolvesServerCert for Resolver {
+impl ResolvesServerCert for CurrentCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.0.certificate.load().signing.clone())
+        Some(self.key())
     }
 }
 
-impl ResolvesClientCert for Resolver {
+impl ResolvesClientCert for CurrentCertificate {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.0.certificate.load().signing.clone())
+        Some(self.key())
     }
 
     fn has_certs(&self) -> bool {
@@ -131,63 +105,75 @@ impl ResolvesClientCert for Resolver {
     }
 }
 
-/// The one cryptography provider of the product.
+/// The cryptography of every connection: aws-lc-rs, with X25519MLKEM768 first.
 pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+    Arc::new(aws_lc_rs::default_provider())
 }
 
-/// A client that shows our certificate and accepts `expected` at the other end, whatever server name it asks for.
+/// How `identity` connects to one of `expected`: TLS 1.3, its certificate shown, the server verified by its SPIFFE id.
+/// The DNS name is not checked; it is only sent as SNI. Make one per set of expected identities and keep it: it follows
+/// the identity's changes by itself, and using it for a connection costs one `Arc` clone.
 pub fn client_config(identity: &Identity, expected: Expected, alpn: &[&[u8]]) -> Arc<ClientConfig> {
-    let verifier = SpiffeVerifier::new(identity.0.bundles.clone(), expected, true);
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("the provider has TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_cert_resolver(Arc::new(Resolver(identity.clone())));
-    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    // A resumed session would skip the check of who the peer is now.
-    config.resumption = Resumption::disabled();
-    Arc::new(config)
+    let certificate = Arc::new(CurrentCertificate(identity.certificate.clone()));
+    client(identity.bundles.clone(), expected, alpn, Some(certificate))
 }
 
-/// A client without a certificate, as one is before it has its first; accepts `expected` under `bundles`.
+/// How a process without a certificate connects, to ask for its first one.
 pub fn anonymous_client_config(bundles: Bundles, expected: Expected, alpn: &[&[u8]]) -> Arc<ClientConfig> {
-    let verifier = SpiffeVerifier::new(Arc::new(ArcSwap::from_pointee(bundles)), expected, true);
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("the provider has TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    config.resumption = Resumption::disabled();
-    Arc::new(config)
+    client(Arc::new(ArcSwap::from_pointee(bundles)), expected, alpn, None)
 }
 
-/// A server that shows our certificate and accepts `expected` at the other end.
+/// How `identity` serves: TLS 1.3, clients verified by their SPIFFE id, no tickets, so that nobody resumes past a change
+/// of trust.
 pub fn server_config(identity: &Identity, auth: ClientAuth, expected: Expected, alpn: &[&[u8]]) -> Arc<ServerConfig> {
-    let verifier = SpiffeVerifier::new(identity.0.bundles.clone(), expected, auth == ClientAuth::Required);
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
+    let provider = provider();
+    let algorithms = provider.signature_verification_algorithms;
+    let required = auth == ClientAuth::Required;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])
         .expect("the provider has TLS 1.3")
-        .with_client_cert_verifier(Arc::new(verifier))
-        .with_cert_resolver(Arc::new(Resolver(identity.clone())));
-    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    config.session_storage = Arc::new(NoServerSessionStorage {});
+        .with_client_cert_verifier(Arc::new(SpiffeVerifier::new(
+            identity.bundles.clone(),
+            expected,
+            required,
+            algorithms,
+        )))
+        .with_cert_resolver(Arc::new(CurrentCertificate(identity.certificate.clone())));
     config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Arc::new(config)
 }
 
-/// The identity of a verified peer; nobody if it showed no certificate.
+/// The identity of a peer whose certificates a configuration of this module has verified; none without certificates.
 pub fn peer_identity(certificates: Option<&[CertificateDer<'_>]>) -> Option<WorkloadIdentity> {
     identity_of(certificates?.first()?).ok()
 }
 
-/// A server name for rustls, such as the SNI form of a service.
-///
-/// # Errors
-/// If it cannot stand in a client's hello.
-pub fn server_name(name: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
-    ServerName::try_from(name.to_owned())
+/// A name to send as SNI. Underscores are accepted, as in Istio's `outbound_.9080_._.reviews.default.svc.cluster.local`.
+/// An IP address is accepted, and is not sent.
+pub fn server_name(name: &str) -> Result<ServerName<'static>, IdentityError> {
+    ServerName::try_from(name.to_owned()).map_err(|_| IdentityError::ServerName(name.chars().take(256).collect()))
+}
+
+fn client(
+    bundles: Arc<ArcSwap<Bundles>>,
+    expected: Expected,
+    alpn: &[&[u8]],
+    certificate: Option<Arc<CurrentCertificate>>,
+) -> Arc<ClientConfig> {
+    let provider = provider();
+    let algorithms = provider.signature_verification_algorithms;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(SpiffeVerifier::new(bundles, expected, false, algorithms)));
+    let mut config = match certificate {
+        Some(certificate) => builder.with_client_cert_resolver(certificate),
+        None => builder.with_no_client_auth(),
+    };
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Arc::new(config)
 }

@@ -2,8 +2,7 @@
 //!
 //!     leaf ─▶ exactly one URI name ─▶ its trust domain's roots ─▶ path, time, usage ─▶ is it who was expected?
 
-use crate::bundle::Bundles;
-use crate::certificate::identity_of;
+use crate::{Bundles, IdentityError, identity_of};
 use arc_swap::ArcSwap;
 use model::WorkloadIdentity;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -15,28 +14,32 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use webpki::{EndEntityCert, KeyUsage};
 
+/// More certificates than this above a leaf are refused unread: nobody has them, and looking for a path among them costs.
+const MAX_INTERMEDIATES: usize = 8;
+/// id-kp-serverAuth and id-kp-clientAuth (RFC 5280, section 4.2.1.12), as DER contents.
+const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
+const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
+
 /// Who may be at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
     /// Anybody for whom a known trust domain vouches.
     Any,
-    /// One of these.
+    /// One of these. An empty set admits nobody.
     Exactly(Arc<BTreeSet<WorkloadIdentity>>),
 }
 
-/// A well-formed certificate of somebody who was not expected.
-#[derive(Debug, thiserror::Error)]
-enum Stranger {
-    #[error("the peer is {0}, which is not expected here")]
-    Unexpected(WorkloadIdentity),
-    #[error("no roots are known for trust domain {0}")]
-    UnknownDomain(model::TrustDomain),
+/// What a certificate must be fit for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Usage {
+    Server,
+    Client,
 }
 
-/// Verifies both servers and clients.
+/// Verifies both servers and clients, against the bundles of the moment.
 #[derive(Debug)]
 pub(crate) struct SpiffeVerifier {
-    roots: Arc<ArcSwap<Bundles>>,
+    bundles: Arc<ArcSwap<Bundles>>,
     expected: Expected,
     client_required: bool,
     algorithms: WebPkiSupportedAlgorithms,
@@ -50,7 +53,8 @@ impl Expected {
         Self::Exactly(Arc::new(BTreeSet::from([identity])))
     }
 
-    fn admits(&self, identity: &WorkloadIdentity) -> bool {
+    /// Whether `identity` may be at the other end.
+    pub fn admits(&self, identity: &WorkloadIdentity) -> bool {
         match self {
             Self::Any => true,
             Self::Exactly(identities) => identities.contains(identity),
@@ -61,9 +65,13 @@ impl Expected {
 // === impl SpiffeVerifier ===
 
 impl SpiffeVerifier {
-    pub(crate) fn new(roots: Arc<ArcSwap<Bundles>>, expected: Expected, client_required: bool) -> Self {
-        let algorithms = crate::tls::provider().signature_verification_algorithms;
-        Self { roots, expected, client_required, algorithms }
+    pub(crate) fn new(
+        bundles: Arc<ArcSwap<Bundles>>,
+        expected: Expected,
+        client_required: bool,
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Self {
+        Self { bundles, expected, client_required, algorithms }
     }
 
     fn verify(
@@ -71,18 +79,10 @@ impl SpiffeVerifier {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-        usage: KeyUsage,
+        usage: Usage,
     ) -> Result<(), Error> {
-        let other = |error| Error::InvalidCertificate(CertificateError::Other(OtherError(error)));
-        let claimed = identity_of(leaf).map_err(|error| other(Arc::new(error)))?;
-        let bundles = self.roots.load();
-        let roots = bundles.roots(&claimed.trust_domain);
-        if roots.is_empty() {
-            return Err(other(Arc::new(Stranger::UnknownDomain(claimed.trust_domain))));
-        }
-        let parsed = EndEntityCert::try_from(leaf).map_err(|_| CertificateError::BadEncoding)?;
-        parsed.verify_for_usage(self.algorithms.all, roots, intermediates, now, usage, None, None).map_err(refusal)?;
-        if self.expected.admits(&claimed) { Ok(()) } else { Err(other(Arc::new(Stranger::Unexpected(claimed)))) }
+        let claimed = verify_chain(&self.bundles.load(), &self.algorithms, leaf, intermediates, now, usage)?;
+        if self.expected.admits(&claimed) { Ok(()) } else { Err(other(IdentityError::Unexpected(claimed))) }
     }
 }
 
@@ -95,7 +95,7 @@ impl ServerCertVerifier for SpiffeVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.verify(end_entity, intermediates, now, KeyUsage::server_auth())?;
+        self.verify(end_entity, intermediates, now, Usage::Server)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -137,17 +137,17 @@ impl ClientCertVerifier for SpiffeVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.verify(end_entity, intermediates, now, KeyUsage::client_auth())?;
+        self.verify(end_entity, intermediates, now, Usage::Client)?;
         Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
         &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.3 only".to_owned()))
+        ServerCertVerifier::verify_tls12_signature(self, message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -156,12 +156,44 @@ impl ClientCertVerifier for SpiffeVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        ServerCertVerifier::verify_tls13_signature(self, message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
+}
+
+/// The identity of `leaf`, once the roots of its own trust domain, and no others, have vouched for it.
+pub(crate) fn verify_chain(
+    bundles: &Bundles,
+    algorithms: &WebPkiSupportedAlgorithms,
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    now: UnixTime,
+    usage: Usage,
+) -> Result<WorkloadIdentity, Error> {
+    if intermediates.len() > MAX_INTERMEDIATES {
+        let reason =
+            format!("{} certificates above the leaf, at most {MAX_INTERMEDIATES} are accepted", intermediates.len());
+        return Err(other(IdentityError::Untrusted(reason)));
+    }
+    let claimed = identity_of(leaf).map_err(other)?;
+    let roots = bundles.roots(&claimed.trust_domain);
+    if roots.is_empty() {
+        return Err(other(IdentityError::UnknownDomain(claimed.trust_domain)));
+    }
+    let parsed = EndEntityCert::try_from(leaf).map_err(|_| CertificateError::BadEncoding)?;
+    let usage = match usage {
+        Usage::Server => KeyUsage::required(SERVER_AUTH),
+        Usage::Client => KeyUsage::required(CLIENT_AUTH),
+    };
+    parsed.verify_for_usage(algorithms.all, roots, intermediates, now, usage, None, None).map_err(refusal)?;
+    Ok(claimed)
+}
+
+fn other(error: IdentityError) -> Error {
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
 }
 
 fn refusal(error: webpki::Error) -> Error {
