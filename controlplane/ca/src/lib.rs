@@ -1,1 +1,15 @@
 //! The certificate authority: the only holder of its key.
+//!
+//!     token or certificate ─▶ caller ─▶ identity ─┐
+//!     CSR ─▶ public key, and nothing else ────────┴─▶ authority ─▶ leaf, …, root
+
+mod authority;
+mod caller;
+mod service;
+mod token;
+
+pub use authority::{
+    Authority, AuthorityError, CA_CERTIFICATE, CA_KEY, CERTIFICATE_CHAIN, ROOT_CERTIFICATE, SelfSigned,
+};
+pub use service::{CertificateService, Metrics};
+pub use token::{AUDIENCE, TokenError, TokenKey};

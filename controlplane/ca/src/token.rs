@@ -1,0 +1,116 @@
+//! Workload tokens: JSON Web Tokens with which a workload asks for its first certificate.
+//!
+//! Signed with the cluster's token key (ES256). The algorithm is the key's and never what a token says of itself.
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use model::{Namespace, TrustDomain, WorkloadIdentity};
+use rcgen::KeyPair;
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, SystemTime};
+
+/// The audience of tokens for certificates, Istio's.
+pub const AUDIENCE: &str = "istio-ca";
+
+const TOKEN_LIMIT: usize = 16 << 10;
+const SUBJECT: &str = "system:serviceaccount";
+
+/// Why a token was refused, or a key.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The key is not one.
+    #[error("token key: a PKCS#8 PEM P-256 private key is expected: {0}")]
+    Key(String),
+    /// The token does not verify.
+    #[error("token: {0}")]
+    Token(#[from] jsonwebtoken::errors::Error),
+    /// The token is longer than any of ours.
+    #[error("token: longer than 16 KiB")]
+    TooLong,
+    /// Its subject names no service account.
+    #[error("token: the subject is not {SUBJECT}:NAMESPACE:NAME")]
+    Subject,
+    /// Its subject names one that cannot exist.
+    #[error("token: {0}")]
+    Name(#[from] model::Invalid),
+}
+
+/// Mints and checks the tokens of one cluster.
+pub struct TokenKey {
+    domain: TrustDomain,
+    private: EncodingKey,
+    public: DecodingKey,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    aud: Vec<String>,
+    sub: String,
+    iat: u64,
+    nbf: u64,
+    exp: u64,
+}
+
+// === impl TokenKey ===
+
+impl TokenKey {
+    /// A new private key as PEM.
+    ///
+    /// # Errors
+    /// If the library cannot make one.
+    pub fn generate() -> Result<String, TokenError> {
+        KeyPair::generate().map(|key| key.serialize_pem()).map_err(|error| TokenError::Key(error.to_string()))
+    }
+
+    /// The key of the cluster whose trust domain is `domain`, from PEM.
+    ///
+    /// # Errors
+    /// If it is not a P-256 private key.
+    pub fn from_pem(domain: TrustDomain, pem: &str) -> Result<Self, TokenError> {
+        let pair = KeyPair::from_pem(pem).map_err(|error| TokenError::Key(error.to_string()))?;
+        let private = EncodingKey::from_ec_pem(pem.as_bytes()).map_err(|error| TokenError::Key(error.to_string()))?;
+        let public = DecodingKey::from_ec_pem(pair.public_key_pem().as_bytes())
+            .map_err(|error| TokenError::Key(error.to_string()))?;
+        Ok(Self { domain, private, public })
+    }
+
+    /// A token that lets its bearer have the certificate of this one identity for `ttl` from now.
+    ///
+    /// # Errors
+    /// If the names are not valid.
+    pub fn mint(&self, namespace: &Namespace, service_account: &str, ttl: Duration) -> Result<String, TokenError> {
+        WorkloadIdentity::new(self.domain.clone(), namespace.clone(), service_account)?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let claims = Claims {
+            iss: self.domain.to_string(),
+            aud: vec![AUDIENCE.to_owned()],
+            sub: format!("{SUBJECT}:{namespace}:{service_account}"),
+            iat: now,
+            nbf: now,
+            exp: now.saturating_add(ttl.as_secs()),
+        };
+        Ok(encode(&Header::new(Algorithm::ES256), &claims, &self.private)?)
+    }
+
+    /// Whose certificate the bearer of `token` may have.
+    ///
+    /// # Errors
+    /// If it is not signed by this key, not for us, expired, not yet valid, or names no service account.
+    pub fn verify(&self, token: &str) -> Result<WorkloadIdentity, TokenError> {
+        if token.len() > TOKEN_LIMIT {
+            return Err(TokenError::TooLong);
+        }
+        let mut validation = Validation::new(Algorithm::ES256);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_issuer(&[self.domain.as_str()]);
+        validation.set_required_spec_claims(&["exp", "nbf", "aud", "iss", "sub"]);
+        validation.validate_nbf = true;
+        validation.leeway = 30;
+        let claims = decode::<Claims>(token, &self.public, &validation)?.claims;
+        let parts: Vec<&str> = claims.sub.split(':').collect();
+        let ["system", "serviceaccount", namespace, account] = parts[..] else {
+            return Err(TokenError::Subject);
+        };
+        Ok(WorkloadIdentity::new(self.domain.clone(), namespace.parse()?, account)?)
+    }
+}

@@ -1,0 +1,318 @@
+//! What each process is started with: one YAML file a process, every field documented in deploy/.
+//!
+//! Paths in a settings file are relative to that file. An unknown field, a wrong type or a missing field is an error
+//! that names it.
+
+use crate::telemetry::TelemetrySettings;
+use anyhow::Context;
+use model::{Cluster, ClusterId, ClusterUid, Namespace, TrustDomain};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// The settings of `isthmus store`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StoreProcess {
+    /// Logs, metrics, readiness.
+    pub telemetry: TelemetrySettings,
+    /// Where clients connect; a loopback address.
+    pub listen: SocketAddr,
+    /// The data file's directory.
+    pub data: PathBuf,
+    /// The most bytes the data may take; beyond, writes are refused with etcd's NOSPACE error.
+    #[serde(default = "quota")]
+    pub quota_bytes: u64,
+    /// How often history is compacted, in seconds.
+    #[serde(default = "compaction")]
+    pub compaction_seconds: u64,
+}
+
+/// Who the cluster is.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterSettings {
+    /// Its name within the mesh.
+    pub name: String,
+    /// Its unique id, made by `isthmus init`.
+    pub uid: String,
+    /// The trust domain of its workloads.
+    pub trust_domain: String,
+}
+
+/// Another cluster, as its own `isthmus init` printed it.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PeerSettings {
+    /// Its name.
+    pub name: String,
+    /// Its unique id.
+    pub uid: String,
+    /// The trust domain of its workloads.
+    pub trust_domain: String,
+    /// The public half of the key that signs its records.
+    pub registry_key: String,
+    /// The PEM roots of its trust domain.
+    pub roots: String,
+}
+
+/// The replicated store.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StoreSettings {
+    /// `http://HOST:PORT` or `https://HOST:PORT` of each member.
+    pub endpoints: Vec<String>,
+    /// Needed for `https`: the store's roots and our client certificate.
+    #[serde(default)]
+    pub tls: Option<StoreTls>,
+}
+
+/// mTLS towards the store.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StoreTls {
+    /// PEM roots.
+    pub ca: PathBuf,
+    /// Our PEM certificate.
+    pub certificate: PathBuf,
+    /// Our PEM key.
+    pub key: PathBuf,
+}
+
+/// What a control plane and a gateway share: which cluster, what it declares, whom it trusts.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RegistrySettings {
+    /// The directory of Istio resources, watched.
+    pub resources: PathBuf,
+    /// The private key that signs this cluster's records.
+    pub registry_key: PathBuf,
+    /// The replicated store; without one the cluster stands alone.
+    #[serde(default)]
+    pub store: Option<StoreSettings>,
+    /// The other clusters.
+    #[serde(default)]
+    pub peers: Vec<PeerSettings>,
+    /// The labels whose values tell an exported service's groups apart.
+    #[serde(default = "export_labels")]
+    pub export_labels: Vec<String>,
+    /// How long a peer is remembered after both its signals were lost, in seconds.
+    #[serde(default = "forget_after")]
+    pub forget_after_seconds: u64,
+}
+
+/// The settings of `isthmus controlplane`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ControlPlaneProcess {
+    /// Logs, metrics, readiness.
+    pub telemetry: TelemetrySettings,
+    /// Where `isthmus inspect` asks; a loopback address.
+    pub admin: SocketAddr,
+    /// Runtime threads.
+    #[serde(default = "one")]
+    pub workers: usize,
+    /// Which cluster this is.
+    pub cluster: ClusterSettings,
+    /// Where proxies and gateways connect: xDS, certificates and reports. Istio's port is 15012.
+    pub listen: SocketAddr,
+    /// The directory with Istio's `cacerts` files.
+    pub certificate_authority: PathBuf,
+    /// The private key that signs workload tokens.
+    pub token_key: PathBuf,
+    /// What exists.
+    pub registry: RegistrySettings,
+}
+
+/// How a process gets and renews its certificate.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EnrolSettings {
+    /// The control plane's `HOST:PORT`.
+    pub control_plane: String,
+    /// The PEM roots of the own trust domain.
+    pub roots: PathBuf,
+    /// The token that the first certificate is asked for with.
+    pub token: PathBuf,
+}
+
+/// The settings of `isthmus gateway`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GatewayProcess {
+    /// Logs, metrics, readiness.
+    pub telemetry: TelemetrySettings,
+    /// Where `isthmus inspect` asks; a loopback address.
+    pub admin: SocketAddr,
+    /// Runtime threads; one suits one QUIC endpoint best.
+    #[serde(default = "one")]
+    pub workers: usize,
+    /// Which cluster this is.
+    pub cluster: ClusterSettings,
+    /// Its own name among the cluster's gateways.
+    pub name: String,
+    /// How it gets its certificate.
+    pub identity: EnrolSettings,
+    /// What exists.
+    pub registry: RegistrySettings,
+    /// The addresses that sidecars are told to use, if not `eastwest.listen`.
+    #[serde(flatten)]
+    pub eastwest: EastWestSettings,
+}
+
+/// The east-west part of a gateway.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EastWestSettings {
+    /// TCP, from this cluster's sidecars. Istio's port is 15443.
+    pub listen: SocketAddr,
+    /// UDP, from the peers' gateways.
+    pub tunnel: SocketAddr,
+    /// What peers are told to connect to, if not `tunnel`: `HOST:PORT`.
+    #[serde(default)]
+    pub advertise: Vec<String>,
+}
+
+/// Which workload a sidecar or an agent stands beside.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkloadSettings {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its service account.
+    pub service_account: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// How its traffic arrives: `REDIRECT`, or `NONE` when listeners are bound as a Sidecar resource says.
+    #[serde(default = "redirect")]
+    pub interception: String,
+}
+
+/// The DNS server of a sidecar or an agent.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DnsSettings {
+    /// UDP and TCP; Istio's port is 15053.
+    pub listen: SocketAddr,
+}
+
+/// The settings of `isthmus sidecar`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SidecarProcess {
+    /// Logs, metrics, readiness.
+    pub telemetry: TelemetrySettings,
+    /// Where `isthmus inspect` asks; a loopback address.
+    pub admin: SocketAddr,
+    /// Runtime threads.
+    #[serde(default = "one")]
+    pub workers: usize,
+    /// Which cluster this is.
+    pub cluster: ClusterSettings,
+    /// Which workload.
+    pub workload: WorkloadSettings,
+    /// How it gets its certificate.
+    pub identity: EnrolSettings,
+    /// Its DNS server; none if absent.
+    #[serde(default)]
+    pub dns: Option<DnsSettings>,
+    /// State of the world instead of delta discovery.
+    #[serde(default)]
+    pub state_of_the_world: bool,
+}
+
+/// The settings of `isthmus agent`: those of a sidecar, and the Envoy to run.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentProcess {
+    /// Logs, metrics, readiness of the agent itself.
+    pub telemetry: TelemetrySettings,
+    /// Which cluster this is.
+    pub cluster: ClusterSettings,
+    /// Which workload.
+    pub workload: WorkloadSettings,
+    /// How it gets its certificate.
+    pub identity: EnrolSettings,
+    /// Its DNS server; none if absent.
+    #[serde(default)]
+    pub dns: Option<DnsSettings>,
+    /// State of the world instead of delta discovery.
+    #[serde(default)]
+    pub state_of_the_world: bool,
+    /// The Envoy binary.
+    pub envoy: PathBuf,
+    /// Where the bootstrap and the socket are kept.
+    pub directory: PathBuf,
+    /// Envoy's admin address; a loopback address.
+    pub envoy_admin: SocketAddr,
+    /// Where Envoy shows its statistics to Prometheus.
+    pub envoy_metrics: SocketAddr,
+}
+
+/// Reads a settings file.
+///
+/// # Errors
+/// If it cannot be read, or does not say what the process needs: with file, line, column and field.
+pub fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("settings {}", path.display()))?;
+    serde_saphyr::from_str(&text).map_err(|error| anyhow::anyhow!("settings {}: {error}", path.display()))
+}
+
+// === impl ClusterSettings ===
+
+impl ClusterSettings {
+    /// The validated cluster.
+    ///
+    /// # Errors
+    /// If a name is not one.
+    pub fn cluster(&self) -> anyhow::Result<Cluster> {
+        Ok(Cluster {
+            id: self.name.parse::<ClusterId>().context("cluster.name")?,
+            uid: self.uid.parse::<ClusterUid>().context("cluster.uid")?,
+            trust_domain: self.trust_domain.parse::<TrustDomain>().context("cluster.trustDomain")?,
+        })
+    }
+}
+
+// === impl WorkloadSettings ===
+
+impl WorkloadSettings {
+    /// The validated namespace.
+    ///
+    /// # Errors
+    /// If it is not one.
+    pub fn namespace(&self) -> anyhow::Result<Namespace> {
+        self.namespace.parse().context("workload.namespace")
+    }
+}
+
+fn quota() -> u64 {
+    2 << 30
+}
+
+fn compaction() -> u64 {
+    3600
+}
+
+fn export_labels() -> Vec<String> {
+    vec!["version".to_owned()]
+}
+
+fn forget_after() -> u64 {
+    3600
+}
+
+fn one() -> usize {
+    1
+}
+
+fn redirect() -> String {
+    "REDIRECT".to_owned()
+}

@@ -1,0 +1,20 @@
+# Everything a contributor runs. `just check` is what CI runs first.
+
+# Formatting, lints, dependency rules and tests.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo deny --log-level error check bans licenses sources
+    cargo test --workspace --locked
+
+# The main job as assertions.
+demo:
+    cargo run --release -- demo --check
+
+# What needs root, etcd or Envoy, and takes longer.
+e2e:
+    tests/e2e/run
+
+# The criterion benches of the pure crates.
+bench:
+    cargo bench -p isthmus-routing -p isthmus-translate
