@@ -58,7 +58,7 @@ pub(crate) fn decide(packet: &[u8], zone: &Zone, transport: Transport, ttl: u32)
     };
     let name = question.query.name().to_ascii().to_ascii_lowercase();
     match zone.find(name.strip_suffix('.').unwrap_or(&name)) {
-        Some(found) => question.from_zone(&found, ttl).map_or(Decision::Forward(question), Decision::Reply),
+        Some(found) => question.answer_from(&found, ttl).map_or(Decision::Forward(question), Decision::Reply),
         None => Decision::Forward(question),
     }
 }
@@ -117,7 +117,7 @@ impl Question {
 
     /// The zone's answer. It speaks for addresses, and for the types that would lead clients past them; others, such as
     /// MX, are none of its business.
-    fn from_zone(&self, found: &Found<'_>, ttl: u32) -> Option<Vec<u8>> {
+    fn answer_from(&self, found: &Found<'_>, ttl: u32) -> Option<Vec<u8>> {
         let addresses = found.addresses;
         let data: Vec<RData> = match self.record_type() {
             RecordType::A => self.spread(&addresses.v4).map(|v4| RData::A(A(*v4))).collect(),

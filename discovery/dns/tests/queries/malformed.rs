@@ -85,7 +85,8 @@ async fn some_queries_are_refused() {
     ];
     for (query, code) in table {
         let message = fixture.ask_udp(&query).await;
-        assert_eq!(message.metadata.response_code, code, "{query}");
+        // 16 is BADVERS here, and BADSIG elsewhere.
+        assert_eq!(u16::from(message.metadata.response_code), u16::from(code), "{query}");
     }
     assert_eq!(fixture.metrics.forwarded.get(), 0);
     fixture.stop().await;
@@ -131,11 +132,12 @@ async fn bad_connections_are_closed() {
         idle.push(fixture.connect().await);
     }
     let mut stream = fixture.connect().await;
-    let asked = ask_tcp(&mut stream, &query("a.example.com.", RecordType::A));
+    let question = query("a.example.com.", RecordType::A);
+    let asked = ask_tcp(&mut stream, &question);
     let message = tokio::time::timeout(Duration::from_secs(10), asked).await.expect("its turn comes");
     assert_eq!(addresses(&message), ["10.0.0.1"]);
     for _ in 0..3 {
-        ask_tcp(&mut stream, &query("a.example.com.", RecordType::A)).await;
+        ask_tcp(&mut stream, &question).await;
     }
     fixture.stop().await;
 }
@@ -155,7 +157,7 @@ async fn random_packets_do_no_harm() {
     let good = query("a.example.com.", RecordType::A).to_vec().expect("encodable");
     for _ in 0..2000 {
         let mut bytes = good.clone();
-        for _ in 0..1 + random() % 6 {
+        for _ in 0..=random() % 6 {
             let place = random() as usize % bytes.len();
             bytes[place] = random() as u8;
         }
