@@ -1,1 +1,25 @@
-//! The replicated store: typed, signed records over etcd's API, and the embedded single-node server.
+//! The replicated store: typed, signed records over etcd's v3 API, and the embedded single-node server of that API.
+//!
+//! The store is transport, never authority: what it says is believed only after [`Record::decode`] and
+//! [`HighWater::admit`]. Every reader and writer speaks etcd's API through [`Store`]; whether an etcd cluster answers or
+//! [`embedded`] is a matter of the address.
+
+mod backoff;
+mod client;
+pub mod embedded;
+mod error;
+mod high_water;
+mod key;
+mod leadership;
+mod lease;
+mod record;
+mod watch;
+
+pub use client::{ClientSettings, Creation, Entry, Listing, Store, StoreTls};
+pub use error::StoreError;
+pub use high_water::{HighWater, Stale};
+pub use key::{Key, KeyKind, ROOT, cluster_prefix};
+pub use leadership::Leadership;
+pub use lease::Lease;
+pub use record::{Payload, Position, RECORD_BYTES, Record, RecordError};
+pub use watch::{Change, Changes, Loss};
