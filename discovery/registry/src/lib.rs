@@ -1,1 +1,24 @@
 //! Many sources in, one Catalog out.
+//!
+//! [`Registry::start`] watches a directory of resources and the peers' records in the store, and merges all of them, in
+//! one writer, into the [`model::Catalog`]. Loss of information is not information: a file that fails keeps what it last
+//! said, a store that is away takes nothing with it.
+
+mod address;
+mod error;
+mod event;
+mod merge;
+mod metrics;
+mod offers;
+mod registry;
+mod settings;
+mod source;
+mod status;
+mod writer;
+
+pub use error::RegistryError;
+pub use event::GatewayEvent;
+pub use metrics::Metrics;
+pub use registry::Registry;
+pub use settings::{Limits, PeerSettings, Settings};
+pub use status::{Conflict, Origin, PeerStatus, Status};

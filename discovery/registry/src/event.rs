@@ -1,0 +1,75 @@
+//! What can happen to the registry.
+
+use crate::address::Slot;
+use crate::merge::Exports;
+use crate::status::FileView;
+use model::{ClusterId, Gateway, Host, Path};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What can happen to the registry.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The files say something else.
+    Files(FileView),
+    /// A peer's records or liveness are different.
+    Peer(ClusterId, PeerView),
+    /// The store gives hosts these slots; `None` where it has nothing any more.
+    Addresses(Vec<(Host, Option<Slot>)>),
+}
+
+/// What a gateway of the own cluster tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GatewayEvent {
+    /// It runs. Sent whenever anything in it changes.
+    Reported {
+        /// Its name.
+        name: Arc<str>,
+        /// Where it takes this cluster's sidecars.
+        addresses: Vec<SocketAddr>,
+        /// The state of its path to each peer.
+        paths: BTreeMap<ClusterId, Path>,
+    },
+    /// It has not been heard of for too long, or said goodbye.
+    Gone {
+        /// Its name.
+        name: Arc<str>,
+    },
+}
+
+/// A peer as the store shows it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PeerView {
+    /// What it offers.
+    pub(crate) exports: Arc<Exports>,
+    /// Its gateways that are, or were last, alive.
+    pub(crate) gateways: BTreeMap<Arc<str>, Vec<String>>,
+    /// How many of them are alive now.
+    pub(crate) alive: usize,
+    /// Whether everything has been read once.
+    pub(crate) read: bool,
+    /// Whether everything is being watched now.
+    pub(crate) watched: bool,
+    /// Refused records, by reason.
+    pub(crate) rejected: BTreeMap<&'static str, u64>,
+}
+
+// === impl GatewayEvent ===
+
+impl GatewayEvent {
+    /// Applies the event; whether anything is different now.
+    pub(crate) fn apply(self, gateways: &mut BTreeMap<Arc<str>, Arc<Gateway>>) -> bool {
+        match self {
+            Self::Gone { name } => gateways.remove(&name).is_some(),
+            Self::Reported { name, addresses, paths } => {
+                let gateway = Gateway { addresses, paths };
+                if gateways.get(&name).is_some_and(|known| **known == gateway) {
+                    return false;
+                }
+                gateways.insert(name, Arc::new(gateway));
+                true
+            }
+        }
+    }
+}

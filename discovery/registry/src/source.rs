@@ -1,0 +1,6 @@
+//! Where the registry learns what exists.
+
+pub(crate) mod address;
+pub(crate) mod directory;
+pub(crate) mod file;
+pub(crate) mod peer;
