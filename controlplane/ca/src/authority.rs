@@ -1,15 +1,14 @@
 //! The authority: a key, its certificate, and what they may sign.
 
+use crate::chain::Chain;
+use crate::csr;
 use model::{TrustDomain, WorkloadIdentity};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PublicKeyData, SanType, SerialNumber,
 };
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Istio's names of the files that hold an authority (`cacerts`).
 pub const CA_CERTIFICATE: &str = "ca-cert.pem";
@@ -17,10 +16,9 @@ pub const CA_CERTIFICATE: &str = "ca-cert.pem";
 pub const CA_KEY: &str = "ca-key.pem";
 /// The root that others trust.
 pub const ROOT_CERTIFICATE: &str = "root-cert.pem";
-/// From the authority up to the root, the root not among them; may be missing for a self-signed authority.
+/// From the authority up to the root; may be missing for a self-signed authority.
 pub const CERTIFICATE_CHAIN: &str = "cert-chain.pem";
 
-const CSR_LIMIT: usize = 16 << 10;
 /// A leaf is valid from a little before now, for clocks that are slow.
 const BACKDATE: Duration = Duration::from_secs(300);
 const ROOT_LIFE: Duration = Duration::from_secs(3650 * 86_400);
@@ -53,7 +51,7 @@ pub struct Authority {
     /// PEM: what follows the leaf in an answer, the root last.
     upward: Vec<String>,
     root: String,
-    not_after: SystemTime,
+    chain: Chain,
     longest: Duration,
 }
 
@@ -117,28 +115,12 @@ impl Authority {
         chain: &str,
         longest: Duration,
     ) -> Result<Self, AuthorityError> {
-        let malformed = |file, error: &dyn std::fmt::Display| AuthorityError::Malformed(file, error.to_string());
-        let key = KeyPair::from_pem(key).map_err(|error| malformed(CA_KEY, &error))?;
-        let der = CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|e| malformed(CA_CERTIFICATE, &e))?;
-        let (_, parsed) = X509Certificate::from_der(&der).map_err(|error| malformed(CA_CERTIFICATE, &error))?;
-        if parsed.public_key().subject_public_key.data.as_ref() != key.der_bytes() {
-            return Err(malformed(CA_KEY, &"the key does not belong to ca-cert.pem"));
-        }
-        if !parsed.is_ca() {
-            return Err(malformed(CA_CERTIFICATE, &"it is not a certificate authority's (basicConstraints CA)"));
-        }
-        let expiry = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or_default();
-        let not_after = SystemTime::UNIX_EPOCH + Duration::from_secs(expiry);
-        CertificateDer::from_pem_slice(root.as_bytes()).map_err(|error| malformed(ROOT_CERTIFICATE, &error))?;
-        let mut upward = vec![terminated(certificate)];
-        if !chain.trim().is_empty() && chain.trim() != certificate.trim() {
-            upward.push(terminated(chain));
-        }
-        if root.trim() != certificate.trim() {
-            upward.push(terminated(root));
-        }
-        let issuer = Issuer::from_ca_cert_pem(certificate, key).map_err(|error| malformed(CA_CERTIFICATE, &error))?;
-        Ok(Self { issuer, upward, root: root.to_owned(), not_after, longest })
+        let key = KeyPair::from_pem(key).map_err(|error| AuthorityError::Malformed(CA_KEY, error.to_string()))?;
+        let chain = Chain::new(certificate, key.der_bytes(), chain, root)?;
+        let issuer = Issuer::from_ca_cert_der(&chain.certificates[0], key)
+            .map_err(|error| AuthorityError::Malformed(CA_CERTIFICATE, error.to_string()))?;
+        let upward = chain.certificates.iter().map(|certificate| identity::pem("CERTIFICATE", certificate)).collect();
+        Ok(Self { issuer, upward, root: root.to_owned(), chain, longest })
     }
 
     /// The PEM root that others need to trust.
@@ -146,9 +128,14 @@ impl Authority {
         &self.root
     }
 
-    /// Until when the authority's own certificate is valid.
+    /// Until when the authority can sign: the end of its own certificate, or of one above it.
     pub fn not_after(&self) -> SystemTime {
-        self.not_after
+        self.chain.not_after
+    }
+
+    /// Until when the root is valid.
+    pub fn root_not_after(&self) -> SystemTime {
+        self.chain.root_not_after
     }
 
     /// Signs a certificate of `identity` for the public key in `csr` (PEM), and for nothing else in it. It lives for
@@ -157,8 +144,7 @@ impl Authority {
     /// # Errors
     /// If the request is not exactly one well-formed CSR signed by its own key, or the authority is about to expire.
     pub fn issue(&self, identity: &WorkloadIdentity, csr: &str, ttl: Duration) -> Result<Vec<String>, AuthorityError> {
-        let request = parse(csr)?;
-        self.certify(identity, &request.public_key, ttl)
+        self.certify(identity, &csr::public_key(csr, identity)?, ttl)
     }
 
     /// A certificate of `identity` with a key made here, for the control plane's own use. Returns the PEM chain and key.
@@ -177,7 +163,7 @@ impl Authority {
         ttl: Duration,
     ) -> Result<Vec<String>, AuthorityError> {
         let now = SystemTime::now();
-        if self.not_after < now + LAST_HOUR {
+        if self.chain.not_after < now + LAST_HOUR {
             return Err(AuthorityError::Expiring);
         }
         let ttl = if ttl.is_zero() { self.longest } else { ttl.min(self.longest) };
@@ -190,24 +176,9 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(SerialNumber::from(rand::random::<[u8; 16]>().to_vec()));
-        params.not_before = (now - BACKDATE).into();
-        params.not_after = (now + ttl).min(self.not_after).into();
+        params.not_before = (now - BACKDATE).max(self.chain.not_before).into();
+        params.not_after = (now + ttl).min(self.chain.not_after).into();
         let leaf = params.signed_by(key, &self.issuer)?.pem();
         Ok(std::iter::once(leaf).chain(self.upward.iter().cloned()).collect())
     }
-}
-
-fn parse(csr: &str) -> Result<CertificateSigningRequestParams, AuthorityError> {
-    let refuse = |why: &str| Err(AuthorityError::Request(why.to_owned()));
-    if csr.len() > CSR_LIMIT {
-        return refuse("longer than 16 KiB");
-    }
-    if csr.matches("-----BEGIN ").count() != 1 || !csr.contains("CERTIFICATE REQUEST-----") {
-        return refuse("exactly one PEM block CERTIFICATE REQUEST is expected");
-    }
-    CertificateSigningRequestParams::from_pem(csr).map_err(|error| AuthorityError::Request(error.to_string()))
-}
-
-fn terminated(pem: &str) -> String {
-    format!("{}\n", pem.trim_end())
 }

@@ -5,11 +5,16 @@
 
 mod authority;
 mod caller;
+mod chain;
+mod csr;
+mod limit;
+mod metrics;
 mod service;
 mod token;
 
 pub use authority::{
     Authority, AuthorityError, CA_CERTIFICATE, CA_KEY, CERTIFICATE_CHAIN, ROOT_CERTIFICATE, SelfSigned,
 };
-pub use service::{CertificateService, Metrics};
+pub use metrics::Metrics;
+pub use service::{CertificateService, ServiceSettings};
 pub use token::{AUDIENCE, TokenError, TokenKey};

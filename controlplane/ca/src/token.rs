@@ -2,9 +2,11 @@
 //!
 //! Signed with the cluster's token key (ES256). The algorithm is the key's and never what a token says of itself.
 
+use aws_lc_rs::digest::{SHA256, digest};
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use model::{Namespace, TrustDomain, WorkloadIdentity};
-use rcgen::KeyPair;
+use rcgen::{KeyPair, PublicKeyData};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +14,8 @@ use std::time::{Duration, SystemTime};
 pub const AUDIENCE: &str = "istio-ca";
 
 const TOKEN_LIMIT: usize = 16 << 10;
+/// How far two machines' clocks may differ, in seconds.
+const LEEWAY: u64 = 30;
 const SUBJECT: &str = "system:serviceaccount";
 
 /// Why a token was refused, or a key.
@@ -20,9 +24,12 @@ pub enum TokenError {
     /// The key is not one.
     #[error("token key: a PKCS#8 PEM P-256 private key is expected: {0}")]
     Key(String),
-    /// The token does not verify.
+    /// The token does not verify, or is not for us.
     #[error("token: {0}")]
-    Token(#[from] jsonwebtoken::errors::Error),
+    Refused(String),
+    /// The token cannot be made.
+    #[error("token: {0}")]
+    Mint(#[from] jsonwebtoken::errors::Error),
     /// The token is longer than any of ours.
     #[error("token: longer than 16 KiB")]
     TooLong,
@@ -37,6 +44,7 @@ pub enum TokenError {
 /// Mints and checks the tokens of one cluster.
 pub struct TokenKey {
     domain: TrustDomain,
+    header: Header,
     private: EncodingKey,
     public: DecodingKey,
 }
@@ -68,10 +76,19 @@ impl TokenKey {
     /// If it is not a P-256 private key.
     pub fn from_pem(domain: TrustDomain, pem: &str) -> Result<Self, TokenError> {
         let pair = KeyPair::from_pem(pem).map_err(|error| TokenError::Key(error.to_string()))?;
+        if pair.algorithm() != &rcgen::PKCS_ECDSA_P256_SHA256 {
+            return Err(TokenError::Key("it is of another kind".to_owned()));
+        }
         let private = EncodingKey::from_ec_pem(pem.as_bytes()).map_err(|error| TokenError::Key(error.to_string()))?;
         let public = DecodingKey::from_ec_pem(pair.public_key_pem().as_bytes())
             .map_err(|error| TokenError::Key(error.to_string()))?;
-        Ok(Self { domain, private, public })
+        let header = Header { kid: Some(key_id(&pair)), ..Header::new(Algorithm::ES256) };
+        Ok(Self { domain, header, private, public })
+    }
+
+    /// The trust domain whose identities the tokens name.
+    pub fn domain(&self) -> &TrustDomain {
+        &self.domain
     }
 
     /// A token that lets its bearer have the certificate of this one identity for `ttl` from now.
@@ -89,7 +106,7 @@ impl TokenKey {
             nbf: now,
             exp: now.saturating_add(ttl.as_secs()),
         };
-        Ok(encode(&Header::new(Algorithm::ES256), &claims, &self.private)?)
+        Ok(encode(&self.header, &claims, &self.private)?)
     }
 
     /// Whose certificate the bearer of `token` may have.
@@ -105,12 +122,36 @@ impl TokenKey {
         validation.set_issuer(&[self.domain.as_str()]);
         validation.set_required_spec_claims(&["exp", "nbf", "aud", "iss", "sub"]);
         validation.validate_nbf = true;
-        validation.leeway = 30;
-        let claims = decode::<Claims>(token, &self.public, &validation)?.claims;
+        validation.leeway = LEEWAY;
+        let claims = decode::<Claims>(token, &self.public, &validation).map_err(|error| refusal(&error))?.claims;
         let parts: Vec<&str> = claims.sub.split(':').collect();
         let ["system", "serviceaccount", namespace, account] = parts[..] else {
             return Err(TokenError::Subject);
         };
         Ok(WorkloadIdentity::new(self.domain.clone(), namespace.parse()?, account)?)
     }
+}
+
+/// Names the key in a token's header, for people who look for the right one. It is never believed.
+fn key_id(pair: &KeyPair) -> String {
+    let digest = digest(&SHA256, &pair.subject_public_key_info());
+    digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn refusal(error: &jsonwebtoken::errors::Error) -> TokenError {
+    let reason = match error.kind() {
+        ErrorKind::ExpiredSignature => "it has expired",
+        ErrorKind::ImmatureSignature => "it is not valid yet",
+        ErrorKind::InvalidAudience => "it is for another audience, `istio-ca` is expected",
+        ErrorKind::InvalidIssuer => "another cluster issued it",
+        ErrorKind::InvalidSignature => "it is not signed by this cluster's token key",
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName | ErrorKind::MissingAlgorithm => {
+            "its algorithm is not the token key's, ES256"
+        }
+        ErrorKind::MissingRequiredClaim(claim) | ErrorKind::InvalidClaimFormat(claim) => {
+            return TokenError::Refused(format!("the claim {claim} is missing or malformed"));
+        }
+        _ => "it is malformed",
+    };
+    TokenError::Refused(reason.to_owned())
 }

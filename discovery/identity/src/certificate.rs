@@ -62,7 +62,7 @@ impl WorkloadCertificate {
 
     /// The chain as PEM, the leaf first.
     pub fn chain_pem(&self) -> String {
-        self.chain.iter().map(|certificate| pem::encode("CERTIFICATE", certificate)).collect()
+        self.chain.iter().map(|certificate| pem("CERTIFICATE", certificate)).collect()
     }
 
     /// The private key as PEM. It is a secret: it goes to a file that only its owner reads, or to the proxy beside us.
@@ -72,7 +72,7 @@ impl WorkloadCertificate {
             PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
             _ => "PRIVATE KEY",
         };
-        pem::encode(label, self.key.secret_der())
+        pem(label, self.key.secret_der())
     }
 }
 

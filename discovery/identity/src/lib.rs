@@ -18,6 +18,7 @@ pub use bundle::Bundles;
 pub use ca_client::{CaClient, CsrKey, enroll};
 pub use certificate::{WorkloadCertificate, identity_of};
 pub use error::IdentityError;
+pub use pem::pem;
 pub use renewal::{Renewal, RenewalSettings, RenewalState, renew};
 pub use signature::{RegistryKey, RegistryPublicKey};
 pub use tls::{

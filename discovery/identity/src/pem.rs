@@ -4,8 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt::Write;
 
-/// One block named `label`.
-pub(crate) fn encode(label: &str, der: &[u8]) -> String {
+/// One block named `label`, e.g. `CERTIFICATE`.
+pub fn pem(label: &str, der: &[u8]) -> String {
     let body = STANDARD.encode(der);
     let mut text = String::with_capacity(body.len() + body.len() / 64 + 2 * label.len() + 40);
     let _ = writeln!(text, "-----BEGIN {label}-----");

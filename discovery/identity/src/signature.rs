@@ -39,7 +39,7 @@ impl RegistryKey {
     /// As PKCS#8 PEM. It is a secret.
     pub fn to_pem(&self) -> String {
         let der = self.pair.to_pkcs8v1().expect("an Ed25519 key can be written");
-        pem::encode("PRIVATE KEY", der.as_ref())
+        pem("PRIVATE KEY", der.as_ref())
     }
 
     /// The signature over exactly these bytes.
@@ -78,7 +78,7 @@ impl RegistryPublicKey {
 
     /// As PEM of its SubjectPublicKeyInfo.
     pub fn to_pem(&self) -> String {
-        pem::encode("PUBLIC KEY", &[&SPKI_PREFIX[..], &self.0].concat())
+        pem("PUBLIC KEY", &[&SPKI_PREFIX[..], &self.0].concat())
     }
 }
 
