@@ -97,10 +97,7 @@ impl Allocator {
     /// These hosts, and no others, need a slot.
     pub(crate) fn want(&mut self, hosts: &BTreeSet<Host>, now: Instant) {
         for (host, held) in &mut self.held {
-            match hosts.contains(host) {
-                true => held.unwanted_since = None,
-                false => held.unwanted_since = held.unwanted_since.or(Some(now)),
-            }
+            held.unwanted_since = held.unwanted_since.or(Some(now)).filter(|_| !hosts.contains(host));
         }
         for host in hosts {
             if !self.held.contains_key(host) {
@@ -233,7 +230,7 @@ mod tests {
     #[test]
     fn the_store_wins_and_what_it_gave_away_moves() {
         let now = Instant::now();
-        let mut allocator = Allocator::new(Duration::from_secs(60));
+        let mut allocator = Allocator::new(Duration::from_mins(1));
         allocator.want(&hosts([1, 2]), now);
         let (first, second) = (allocator.slot(&host(1)).expect("chosen"), allocator.slot(&host(2)).expect("chosen"));
         assert!(allocator.observe(&host(2), first, now));
@@ -255,12 +252,12 @@ mod tests {
     #[test]
     fn a_slot_is_not_reused_before_it_is_forgotten() {
         let start = Instant::now();
-        let mut allocator = Allocator::new(Duration::from_secs(60));
+        let mut allocator = Allocator::new(Duration::from_mins(1));
         allocator.want(&hosts([1]), start);
         let slot = allocator.slot(&host(1)).expect("chosen");
         allocator.observe(&host(1), slot, start);
         allocator.want(&hosts([]), start);
-        assert_eq!(allocator.forget(start + Duration::from_secs(60)), []);
+        assert_eq!(allocator.forget(start + Duration::from_mins(1)), []);
         assert_eq!(allocator.slot(&host(1)), Some(slot));
         assert_eq!(allocator.forget(start + Duration::from_secs(61)), [host(1)]);
         assert_eq!(allocator.slot(&host(1)), None);

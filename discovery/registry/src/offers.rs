@@ -45,7 +45,7 @@ struct GatewayState {
 }
 
 /// Gateways that died within this time of each other are taken to have died of one cause.
-const TOGETHER: Duration = Duration::from_secs(60);
+const TOGETHER: Duration = Duration::from_mins(1);
 /// How many addresses one gateway may have.
 const MOST_ADDRESSES: usize = 16;
 
@@ -164,10 +164,10 @@ impl Offers {
         }
         let mut identities = export.groups.iter().flat_map(|group| &group.identities);
         // Else a peer could name a third cluster's workloads, or ours, as its own.
-        match identities.all(|identity| identity.trust_domain == self.keys.cluster.trust_domain) {
-            true => Ok(()),
-            false => Err("foreign_identity"),
+        if identities.all(|identity| identity.trust_domain == self.keys.cluster.trust_domain) {
+            return Ok(());
         }
+        Err("foreign_identity")
     }
 
     fn offer(&mut self, record: &Record, export: Option<Arc<ServiceExport>>) -> Result<(), &'static str> {

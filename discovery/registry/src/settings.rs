@@ -85,7 +85,7 @@ impl Settings {
             directory,
             peers: Vec::new(),
             own_bundle,
-            forget_after: Duration::from_secs(3_600),
+            forget_after: Duration::from_hours(1),
             limits: Limits::default(),
         }
     }

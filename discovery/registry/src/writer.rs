@@ -124,7 +124,7 @@ impl Writer {
             gateways: self.gateways.clone(),
             bundles: self.bundles.clone(),
         };
-        self.metrics.services.set(catalog.services.len() as i64);
+        self.metrics.services.set(count(catalog.services.len()));
         if catalog != *before {
             self.outlets.catalog.send_replace(Arc::new(catalog));
         }
@@ -140,8 +140,8 @@ impl Writer {
             conflicts: self.conflicts.clone(),
             peers: self.peers.iter().map(|(id, peer)| (id.clone(), peer.status(now))).collect(),
         };
-        self.metrics.file_errors.set(status.file_errors.len() as i64);
-        self.metrics.conflicts.set(status.conflicts.len() as i64);
+        self.metrics.file_errors.set(count(status.file_errors.len()));
+        self.metrics.conflicts.set(count(status.conflicts.len()));
         for (id, peer) in &status.peers {
             let label = metrics::Peer { cluster: id.to_string() };
             let age = peer.age_seconds.unwrap_or_default();
@@ -181,13 +181,12 @@ impl Writer {
     fn addresses(&mut self, slots: Vec<(Host, Option<Slot>)>, now: Instant) -> bool {
         let mut changed = false;
         for (host, slot) in slots {
-            match slot {
-                Some(slot) => changed |= self.allocator.observe(&host, slot, now),
-                None => {
-                    self.gone.remove(&host);
-                    self.allocator.vanished(&host);
-                    changed = true;
-                }
+            if let Some(slot) = slot {
+                changed |= self.allocator.observe(&host, slot, now);
+            } else {
+                self.gone.remove(&host);
+                self.allocator.vanished(&host);
+                changed = true;
             }
         }
         changed
@@ -211,6 +210,11 @@ impl Writer {
         self.gone.retain(|host| self.allocator.slot(host).is_none());
         replace(&self.outlets.wishes, Wishes { claims: self.allocator.claims(), gone: self.gone.clone() });
     }
+}
+
+/// As a gauge wants it.
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 /// Sends `value`, if it is different from the last.
@@ -278,3 +282,6 @@ impl PeerState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

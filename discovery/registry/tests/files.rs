@@ -31,14 +31,10 @@ async fn a_bad_file_is_reported_by_line_and_column_and_the_last_good_one_stays()
     let running = start(directory, |_| {}, None);
     let good = running.catalog();
     for (text, place, part) in [
-        (
-            entry("web", 80).replace("ports: [", "ports: [").replace("hosts: [web.shop]", "hosts: [web.shop"),
-            "a.yaml:6:",
-            "YAML",
-        ),
+        (entry("web", 80).replace("hosts: [web.shop]", "hosts: [web.shop"), "a.yaml:6:", "YAML"),
         (entry("web", 70_000), "a.yaml:6:20: spec.ports[0].number: 70000", "1 to 65535"),
         (entry("web", 80).replace("[web.shop]", "['we b']"), "a.yaml:5:11: spec.hosts[0]: \"we b\"", "labels"),
-        (entry("web", 81) + "---\n" + &entry("b", 0), "a.yaml:15:20: spec.ports[0].number: 0", "1 to 65535"),
+        (entry("web", 81) + "---\n" + &entry("b", 0), "a.yaml:16:20: spec.ports[0].number: 0", "1 to 65535"),
     ] {
         fs::write(&path, &text).expect("written");
         let status = running

@@ -119,7 +119,7 @@ fn document(object: &Field<'_>, source: &mut Source) -> Result<Document, Resourc
         }
         Some("WorkloadEntry") => {
             let spec = object.fields(OBJECT)?.get("spec").require("a WorkloadEntry's fields")?;
-            Resource::WorkloadEntry(workload_entry::read(&spec, &metadata.namespace, source)?)
+            Resource::WorkloadEntry(workload_entry::read(&spec, &metadata.namespace)?)
         }
         Some("WorkloadGroup") => {
             let spec = object.fields(OBJECT)?.get("spec").require("a WorkloadGroup's fields")?;

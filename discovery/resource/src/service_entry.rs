@@ -63,7 +63,7 @@ pub(crate) fn read(
         hosts: hosts(&spec.get("hosts"))?,
         addresses,
         networks,
-        endpoints: endpoints(&spec.get("endpoints"), metadata, resolution, &ports, source)?,
+        endpoints: endpoints(&spec.get("endpoints"), metadata, resolution, &ports)?,
         ports,
         location: location(&spec.get("location"))?,
         resolution,
@@ -198,7 +198,6 @@ fn endpoints(
     metadata: &Metadata,
     resolution: Resolution,
     ports: &[Port],
-    source: &mut Source,
 ) -> Result<Vec<WorkloadEntry>, ResourceError> {
     let items = at.items()?;
     if items.len() > MANY_ENDPOINTS {
@@ -206,7 +205,7 @@ fn endpoints(
     }
     let mut endpoints = Vec::new();
     for item in items {
-        let endpoint = workload_entry::read(&item, &metadata.namespace, source)?;
+        let endpoint = workload_entry::read(&item, &metadata.namespace)?;
         if resolution == Resolution::Static && matches!(endpoint.address, Some(Address::Name(_))) {
             return Err(item.any_field("address").refuse("an IP address, because resolution is STATIC"));
         }

@@ -1,6 +1,6 @@
 //! WorkloadEntry: one workload outside of Kubernetes, and likewise each of a ServiceEntry's `endpoints`.
 
-use crate::{Field, ResourceError, Source};
+use crate::{Field, ResourceError};
 use model::{Address, Locality, Namespace, NetworkId, TrustDomain, WorkloadIdentity};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -32,8 +32,8 @@ const GREATEST_WEIGHT: u32 = 1_000_000;
 const NETWORK_LABEL: &str = "topology.istio.io/network";
 
 /// A WorkloadEntry, or an endpoint of a ServiceEntry in `namespace`; its address is required.
-pub(crate) fn read(at: &Field<'_>, namespace: &Namespace, source: &mut Source) -> Result<WorkloadEntry, ResourceError> {
-    let entry = template(at, namespace, source)?;
+pub(crate) fn read(at: &Field<'_>, namespace: &Namespace) -> Result<WorkloadEntry, ResourceError> {
+    let entry = template(at, namespace)?;
     if entry.address.is_none() {
         let address = at.any_field("address");
         return Err(
@@ -44,11 +44,7 @@ pub(crate) fn read(at: &Field<'_>, namespace: &Namespace, source: &mut Source) -
 }
 
 /// A WorkloadGroup's template: as [`read`], but the address may be missing.
-pub(crate) fn template(
-    at: &Field<'_>,
-    namespace: &Namespace,
-    _source: &mut Source,
-) -> Result<WorkloadEntry, ResourceError> {
+pub(crate) fn template(at: &Field<'_>, namespace: &Namespace) -> Result<WorkloadEntry, ResourceError> {
     let fields = at.fields(FIELDS)?;
     let labels = labels(&fields.get("labels"))?;
     let network = match fields.get("network").text()? {

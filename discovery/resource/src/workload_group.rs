@@ -31,7 +31,7 @@ pub(crate) fn read(at: &Field<'_>, namespace: &Namespace, source: &mut Source) -
     probe(&fields.get("probe"), source)?;
     source.warn(at, "workloads do not register themselves yet: write a WorkloadEntry for each");
     Ok(WorkloadGroup {
-        template: workload_entry::template(&template, namespace, source)?,
+        template: workload_entry::template(&template, namespace)?,
         labels: workload_entry::labels(&metadata.get("labels"))?,
         annotations: metadata.get("annotations").texts()?,
     })

@@ -125,7 +125,7 @@ fn a_name_without_endpoints_is_its_own_endpoint() {
 #[test]
 fn a_service_that_only_peers_have_is_made_of_what_they_offer() {
     let (http, tcp) = (port(80, Protocol::Http), port(90, Protocol::Tcp));
-    let north = peer("north", vec![export("web.shop", &[http.clone()])]);
+    let north = peer("north", vec![export("web.shop", std::slice::from_ref(&http))]);
     let west = peer("west", vec![export("web.shop", &[port(80, Protocol::Tcp), tcp.clone()])]);
     let (services, conflicts) = merged("", vec![west, north]);
     let service = &services[&key("web.shop")];

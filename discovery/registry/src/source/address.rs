@@ -134,10 +134,9 @@ impl Addresses {
         let slot = Slot::of(*ipv4, *ipv6)?;
         let is_stored = self.stored.contains(host);
         match self.high_water.admit(&record) {
-            Ok(()) => {}
             // The same again is news if the record was away in between.
             Err(Stale::Known { .. }) if is_stored => return Some((host.clone(), None)),
-            Err(Stale::Known { .. }) => {}
+            Ok(()) | Err(Stale::Known { .. }) => {}
             Err(stale) => {
                 tracing::warn!(key, %stale, "an allocated address is not believed");
                 return None;

@@ -92,7 +92,7 @@ impl Running {
         let found = tokio::time::timeout(PATIENCE, catalog.wait_for(|catalog| test(catalog))).await;
         match found {
             Ok(catalog) => catalog.expect("the registry runs").clone(),
-            Err(_) => panic!("{what}: {:#?}\n{:#?}", self.catalog(), self.registry.status.borrow()),
+            Err(late) => panic!("{what}: {late}: {:#?}\n{:#?}", self.catalog(), self.registry.status.borrow()),
         }
     }
 
@@ -101,7 +101,7 @@ impl Running {
         let found = tokio::time::timeout(PATIENCE, status.wait_for(|status| test(status))).await;
         match found {
             Ok(status) => status.expect("the registry runs").clone(),
-            Err(_) => panic!("{what}: {:#?}", self.registry.status.borrow()),
+            Err(late) => panic!("{what}: {late}: {:#?}", self.registry.status.borrow()),
         }
     }
 
