@@ -1,0 +1,92 @@
+//! How a control plane behaves. Every field has a default.
+
+use identity::grpc::IncomingSettings;
+use serde::{Deserialize, Serialize};
+use xds::ServerSettings;
+
+/// How a control plane behaves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Settings {
+    /// How long changes are gathered before they are pushed.
+    pub debounce: DebounceSettings,
+    /// How many proxies' resources are translated at once. Default 2.
+    pub translations: usize,
+    /// How long proxies are told to wait, after a start, for the peers' records to be read once and for a gateway's first
+    /// report, in milliseconds: so that a restart takes nothing remote away from proxies that have it. Default 5000.
+    pub settle_ms: u64,
+    /// How long the control plane's own certificate lives, in seconds; it is renewed at half of that. Default 24 h.
+    pub certificate_seconds: u64,
+    /// How long open requests may take at shutdown, in milliseconds. Default 5000.
+    pub drain_ms: u64,
+    /// What proxies may ask.
+    pub xds: ServerSettings,
+    /// What gateways may report.
+    pub reports: ReportSettings,
+    /// Limits of the listening socket.
+    pub incoming: IncomingSettings,
+}
+
+/// How long changes are gathered before they are pushed. A push comes when nothing more has happened for `quiet`, and at
+/// the latest `max` after the first change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct DebounceSettings {
+    /// For configuration, in milliseconds. Default 100.
+    pub configuration_quiet_ms: u64,
+    /// For configuration, in milliseconds. Default 1000.
+    pub configuration_max_ms: u64,
+    /// For endpoints, withdrawals and health, in milliseconds. Default 10.
+    pub endpoints_quiet_ms: u64,
+    /// For endpoints, withdrawals and health, in milliseconds. Default 100.
+    pub endpoints_max_ms: u64,
+}
+
+/// What gateways may report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct ReportSettings {
+    /// How long a gateway counts as running after its stream ended, in milliseconds. Default 5000.
+    pub grace_ms: u64,
+    /// The greatest report, in bytes. Default 1 MiB.
+    pub max_message_bytes: usize,
+    /// The most gateways. Default 64.
+    pub max_gateways: usize,
+    /// The most addresses of one gateway. Default 16.
+    pub max_addresses: usize,
+    /// The most peers in one report. Default 4096.
+    pub max_peers: usize,
+}
+
+// === impl Settings ===
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            debounce: DebounceSettings::default(),
+            translations: 2,
+            settle_ms: 5000,
+            certificate_seconds: 86_400,
+            drain_ms: 5000,
+            xds: ServerSettings::default(),
+            reports: ReportSettings::default(),
+            incoming: IncomingSettings::default(),
+        }
+    }
+}
+
+// === impl DebounceSettings ===
+
+impl Default for DebounceSettings {
+    fn default() -> Self {
+        Self { configuration_quiet_ms: 100, configuration_max_ms: 1000, endpoints_quiet_ms: 10, endpoints_max_ms: 100 }
+    }
+}
+
+// === impl ReportSettings ===
+
+impl Default for ReportSettings {
+    fn default() -> Self {
+        Self { grace_ms: 5000, max_message_bytes: 1 << 20, max_gateways: 64, max_addresses: 16, max_peers: 4096 }
+    }
+}

@@ -1,0 +1,6 @@
+//! A control plane on loopback: a directory of YAML, an authority, real TLS, and those who connect.
+#![allow(clippy::expect_used)]
+
+mod pushes;
+mod reports;
+mod rig;
