@@ -10,7 +10,7 @@ fn keys(response: &GetResponse) -> Vec<&str> {
     response.kvs().iter().map(|kv| kv.key_str().expect("text")).collect()
 }
 
-pub async fn revisions_and_versions_grow(mut client: Client) {
+pub(crate) async fn revisions_and_versions_grow(mut client: Client) {
     let first = put(&client, "a", "1").await;
     let second = put(&client, "a", "2").await;
     assert_eq!(second, first + 1);
@@ -27,7 +27,7 @@ pub async fn revisions_and_versions_grow(mut client: Client) {
     assert_eq!((none.count(), none.kvs().len()), (0, 0));
 }
 
-pub async fn a_put_tells_what_was_there(mut client: Client) {
+pub(crate) async fn a_put_tells_what_was_there(mut client: Client) {
     let options = || Some(PutOptions::new().with_prev_key());
     assert!(client.put("a", "1", options()).await.expect("a put").prev_key().is_none());
     let response = client.put("a", "2", options()).await.expect("a put");
@@ -37,7 +37,7 @@ pub async fn a_put_tells_what_was_there(mut client: Client) {
     assert_eq!(value(&client, "a").await.as_deref(), Some("2"));
 }
 
-pub async fn what_a_put_must_not_ask_is_refused(mut client: Client) {
+pub(crate) async fn what_a_put_must_not_ask_is_refused(mut client: Client) {
     let before = put(&client, "a", "1").await;
     refused(client.put("", "x", None).await, Code::InvalidArgument, "etcdserver: key is not provided");
     let ignore = || Some(PutOptions::new().with_ignore_value());
@@ -52,7 +52,7 @@ pub async fn what_a_put_must_not_ask_is_refused(mut client: Client) {
     assert_eq!(put(&client, "a", "2").await, before + 1);
 }
 
-pub async fn ranges_are_limited_sorted_and_filtered(mut client: Client) {
+pub(crate) async fn ranges_are_limited_sorted_and_filtered(mut client: Client) {
     for key in ["p/c", "p/a", "p/b", "p0", "o/z"] {
         put(&client, key, key).await;
     }
@@ -83,7 +83,7 @@ pub async fn ranges_are_limited_sorted_and_filtered(mut client: Client) {
     assert_eq!(everything.count(), 5);
 }
 
-pub async fn the_past_can_be_read_until_it_is_compacted(mut client: Client) {
+pub(crate) async fn the_past_can_be_read_until_it_is_compacted(mut client: Client) {
     let first = put(&client, "a", "1").await;
     let second = put(&client, "a", "2").await;
     client.delete("a", None).await.expect("a delete");
@@ -111,7 +111,7 @@ pub async fn the_past_can_be_read_until_it_is_compacted(mut client: Client) {
     assert_eq!(value(&client, "b").await.as_deref(), Some("1"));
 }
 
-pub async fn deletes_share_one_revision(mut client: Client) {
+pub(crate) async fn deletes_share_one_revision(mut client: Client) {
     for key in ["d/a", "d/b", "e"] {
         put(&client, key, key).await;
     }
@@ -125,16 +125,16 @@ pub async fn deletes_share_one_revision(mut client: Client) {
     assert_eq!(value(&client, "e").await.as_deref(), Some("e"));
 }
 
-pub async fn a_large_request_is_refused(mut client: Client) {
+pub(crate) async fn a_large_request_is_refused(mut client: Client) {
     let before = put(&client, "a", "1").await;
-    let large = vec![b'x'; 2 << 20];
+    let large = vec![b'x'; 7 << 18];
     refused(client.put("a", large, None).await, Code::InvalidArgument, "etcdserver: request is too large");
     client.put("a", vec![b'x'; 1 << 20], None).await.expect("a megabyte");
     let got = client.get("a", None).await.expect("a get");
     assert_eq!((got.kvs()[0].value().len(), got.kvs()[0].mod_revision()), (1 << 20, before + 1));
 }
 
-pub async fn status_is_told(mut client: Client) {
+pub(crate) async fn status_is_told(mut client: Client) {
     let revision = put(&client, "a", "1").await;
     let status = client.status().await.expect("a status");
     assert!(!status.version().is_empty());

@@ -9,7 +9,7 @@ async fn leased(client: &mut Client, key: &str, lease: i64) {
     client.put(key, "x", Some(PutOptions::new().with_lease(lease))).await.expect("a put");
 }
 
-pub async fn a_revoked_lease_takes_its_keys(mut client: Client) {
+pub(crate) async fn a_revoked_lease_takes_its_keys(mut client: Client) {
     let lease = client.lease_grant(60, Some(LeaseGrantOptions::new().with_id(42))).await.expect("a lease");
     assert_eq!((lease.id(), lease.ttl()), (42, 60));
     leased(&mut client, "l/a", 42).await;
@@ -37,7 +37,7 @@ pub async fn a_revoked_lease_takes_its_keys(mut client: Client) {
     assert_eq!(client.lease_time_to_live(42, None).await.expect("a time").ttl(), -1);
 }
 
-pub async fn a_lease_ends_unless_it_is_kept_alive(mut client: Client) {
+pub(crate) async fn a_lease_ends_unless_it_is_kept_alive(mut client: Client) {
     // Two seconds is the least that etcd grants with its default election timeout.
     let kept = client.lease_grant(2, None).await.expect("a lease").id();
     let left = client.lease_grant(2, None).await.expect("a lease").id();
@@ -57,7 +57,7 @@ pub async fn a_lease_ends_unless_it_is_kept_alive(mut client: Client) {
     refused(client.lease_revoke(left).await, Code::NotFound, "etcdserver: requested lease not found");
 }
 
-pub async fn a_key_leaves_its_lease(mut client: Client) {
+pub(crate) async fn a_key_leaves_its_lease(mut client: Client) {
     let lease = client.lease_grant(60, None).await.expect("a lease").id();
     leased(&mut client, "stays", lease).await;
     leased(&mut client, "goes", lease).await;
@@ -69,7 +69,7 @@ pub async fn a_key_leaves_its_lease(mut client: Client) {
     assert_eq!(value(&client, "goes").await, None);
 }
 
-pub async fn wrong_leases_are_refused(mut client: Client) {
+pub(crate) async fn wrong_leases_are_refused(mut client: Client) {
     let id = || Some(LeaseGrantOptions::new().with_id(77));
     client.lease_grant(60, id()).await.expect("a lease");
     refused(client.lease_grant(60, id()).await, Code::FailedPrecondition, "etcdserver: lease already exists");

@@ -6,17 +6,17 @@ mod target;
 mod txn;
 mod watch;
 
-pub use kv::*;
-pub use lease::*;
-pub use target::*;
-pub use txn::*;
-pub use watch::*;
+pub(crate) use kv::*;
+pub(crate) use lease::*;
+pub(crate) use target::*;
+pub(crate) use txn::*;
+pub(crate) use watch::*;
 
 use etcd_client::{Client, Error, ResponseHeader};
 use std::time::Duration;
 
 /// How long anything in a test may take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Defines one test a case: `cases!(start: one, two)`.
 #[macro_export]
@@ -66,13 +66,13 @@ macro_rules! conformance {
 }
 
 /// The revision of an answer.
-pub fn revision(header: Option<&ResponseHeader>) -> i64 {
+pub(crate) fn revision(header: Option<&ResponseHeader>) -> i64 {
     header.expect("a header").revision()
 }
 
 /// Asserts that the store refused with etcd's code and words.
 #[track_caller]
-pub fn refused<T: std::fmt::Debug>(outcome: Result<T, Error>, code: tonic::Code, words: &str) {
+pub(crate) fn refused<T: std::fmt::Debug>(outcome: Result<T, Error>, code: tonic::Code, words: &str) {
     match outcome {
         Err(Error::GRpcStatus(status)) => assert_eq!((status.code(), status.message()), (code, words)),
         other => panic!("{words:?} was expected, not {other:?}"),
@@ -80,13 +80,13 @@ pub fn refused<T: std::fmt::Debug>(outcome: Result<T, Error>, code: tonic::Code,
 }
 
 /// Puts without ceremony; the revision.
-pub async fn put(client: &Client, key: &str, value: &str) -> i64 {
+pub(crate) async fn put(client: &Client, key: &str, value: &str) -> i64 {
     let response = client.kv_client().put(key, value, None).await.expect("a put");
     revision(response.header())
 }
 
 /// The value of a key.
-pub async fn value(client: &Client, key: &str) -> Option<String> {
+pub(crate) async fn value(client: &Client, key: &str) -> Option<String> {
     let response = client.kv_client().get(key, None).await.expect("a get");
     response.kvs().first().map(|kv| kv.value_str().expect("text").to_owned())
 }

@@ -9,12 +9,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// A running store.
-pub struct Target {
+pub(crate) struct Target {
     /// `http://127.0.0.1:PORT`.
-    pub endpoint: String,
+    pub(crate) endpoint: String,
     running: Running,
     /// Removed with the target.
-    pub folder: TempDir,
+    _folder: TempDir,
 }
 
 enum Running {
@@ -23,12 +23,12 @@ enum Running {
 }
 
 /// Starts the embedded server with ordinary settings.
-pub async fn embedded() -> Target {
+pub(crate) async fn embedded() -> Target {
     embedded_with(Settings::default()).await
 }
 
 /// Starts the embedded server; address and folder are the test's.
-pub async fn embedded_with(settings: Settings) -> Target {
+pub(crate) async fn embedded_with(settings: Settings) -> Target {
     let folder = tempfile::tempdir().expect("a folder");
     let listen = "127.0.0.1:0".parse().expect("an address");
     let settings = Settings { listen, data: folder.path().to_owned(), ..settings };
@@ -36,14 +36,14 @@ pub async fn embedded_with(settings: Settings) -> Target {
     let server = Server::bind(settings, shutdown.clone()).await.expect("a server");
     let endpoint = format!("http://{}", server.address().expect("an address"));
     let task = tokio::spawn(async move { server.run().await.expect("served") });
-    Target { endpoint, running: Running::Embedded { shutdown, task }, folder }
+    Target { endpoint, running: Running::Embedded { shutdown, task }, _folder: folder }
 }
 
 /// Starts Debian's etcd.
 ///
 /// Who builds these tests wants etcd: its absence is a failure, never a silent pass.
-#[allow(dead_code)]
-pub async fn etcd() -> Target {
+#[allow(dead_code, reason = "only the tests against etcd start it")]
+pub(crate) async fn etcd() -> Target {
     let folder = tempfile::tempdir().expect("a folder");
     let [client, peer] = free_ports();
     let child = Command::new("etcd")
@@ -55,7 +55,7 @@ pub async fn etcd() -> Target {
         .stderr(Stdio::null())
         .spawn()
         .expect("etcd is not installed: install Debian's etcd-server, or test without the feature etcd-tests");
-    let target = Target { endpoint: client, running: Running::Etcd(child), folder };
+    let target = Target { endpoint: client, running: Running::Etcd(child), _folder: folder };
     let deadline = Instant::now() + super::PATIENCE;
     loop {
         let mut probe = target.client().await;
@@ -78,12 +78,12 @@ fn free_ports() -> [String; 2] {
 
 impl Target {
     /// A client of it.
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         Client::connect([&self.endpoint], None).await.expect("a client")
     }
 
     /// Stops it in good order.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         match &mut self.running {
             Running::Embedded { shutdown, task } => {
                 shutdown.cancel();

@@ -4,7 +4,7 @@ use super::{put, refused, revision, value};
 use etcd_client::{Client, Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse};
 use tonic::Code;
 
-pub async fn a_transaction_takes_one_branch(mut client: Client) {
+pub(crate) async fn a_transaction_takes_one_branch(mut client: Client) {
     let create = |value: &str| {
         Txn::new()
             .when([Compare::create_revision("k", CompareOp::Equal, 0)])
@@ -27,7 +27,7 @@ pub async fn a_transaction_takes_one_branch(mut client: Client) {
     assert_eq!(revision(empty.header()), at);
 }
 
-pub async fn every_comparison_holds_as_in_etcd(mut client: Client) {
+pub(crate) async fn every_comparison_holds_as_in_etcd(mut client: Client) {
     let created = put(&client, "k", "m").await;
     let changed = put(&client, "k", "n").await;
     put(&client, "k2", "n").await;
@@ -63,7 +63,7 @@ pub async fn every_comparison_holds_as_in_etcd(mut client: Client) {
     }
 }
 
-pub async fn a_transaction_sees_its_own_writes(mut client: Client) {
+pub(crate) async fn a_transaction_sees_its_own_writes(mut client: Client) {
     put(&client, "k", "1").await;
     let options = Some(DeleteOptions::new().with_prev_key());
     let txn = Txn::new().and_then([
@@ -82,7 +82,7 @@ pub async fn a_transaction_sees_its_own_writes(mut client: Client) {
     assert_eq!((deleted.deleted(), deleted.prev_kvs().len(), gone.count()), (1, 1, 0));
 }
 
-pub async fn a_refused_transaction_changes_nothing(mut client: Client) {
+pub(crate) async fn a_refused_transaction_changes_nothing(mut client: Client) {
     let before = put(&client, "k", "1").await;
     let twice = [TxnOp::put("k", "2", None), TxnOp::put("k", "3", None)];
     let over = [TxnOp::put("k", "2", None), TxnOp::delete("a", Some(DeleteOptions::new().with_range("z")))];

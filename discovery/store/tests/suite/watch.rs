@@ -30,7 +30,7 @@ async fn events(stream: &mut WatchStream, count: usize) -> Vec<Seen> {
     seen
 }
 
-pub async fn a_watch_tells_the_past_then_the_present(mut client: Client) {
+pub(crate) async fn a_watch_tells_the_past_then_the_present(mut client: Client) {
     let first = put(&client, "w/a", "1").await;
     put(&client, "other", "1").await;
     client.delete("w/a", None).await.expect("a delete");
@@ -53,7 +53,7 @@ pub async fn a_watch_tells_the_past_then_the_present(mut client: Client) {
     assert_eq!(events(&mut stream, 5).await, expected);
 }
 
-pub async fn a_watch_filters_and_remembers(mut client: Client) {
+pub(crate) async fn a_watch_filters_and_remembers(mut client: Client) {
     let options = WatchOptions::new().with_prev_key().with_filters([WatchFilterType::NoPut]);
     let mut stream = client.watch("f", Some(options)).await.expect("a watch");
     created(&mut stream).await;
@@ -66,7 +66,7 @@ pub async fn a_watch_filters_and_remembers(mut client: Client) {
     assert_eq!(event.prev_kv().expect("what was there").value(), b"2");
 }
 
-pub async fn watches_share_a_stream(mut client: Client) {
+pub(crate) async fn watches_share_a_stream(mut client: Client) {
     let mut stream = client.watch("s/a", None).await.expect("a watch");
     let first = created(&mut stream).await;
     stream.watch("s/b", None).await.expect("a second watch");
@@ -84,7 +84,7 @@ pub async fn watches_share_a_stream(mut client: Client) {
     assert_eq!((response.watch_id(), response.events().len()), (second, 1));
 }
 
-pub async fn a_watch_from_the_future_waits(mut client: Client) {
+pub(crate) async fn a_watch_from_the_future_waits(mut client: Client) {
     let now = put(&client, "k", "0").await;
     let options = WatchOptions::new().with_start_revision(now + 3);
     let mut stream = client.watch("k", Some(options)).await.expect("a watch");
@@ -95,7 +95,7 @@ pub async fn a_watch_from_the_future_waits(mut client: Client) {
     assert_eq!(events(&mut stream, 1).await[0].2, "3");
 }
 
-pub async fn a_compacted_watch_is_cancelled(mut client: Client) {
+pub(crate) async fn a_compacted_watch_is_cancelled(mut client: Client) {
     let first = put(&client, "c", "1").await;
     put(&client, "c", "2").await;
     let third = put(&client, "c", "3").await;
@@ -114,7 +114,7 @@ pub async fn a_compacted_watch_is_cancelled(mut client: Client) {
     assert_eq!(events(&mut just, 1).await[0].2, "3");
 }
 
-pub async fn a_watch_tells_how_far_it_is(mut client: Client) {
+pub(crate) async fn a_watch_tells_how_far_it_is(mut client: Client) {
     put(&client, "p", "0").await;
     let mut stream = client.watch("p", None).await.expect("a watch");
     created(&mut stream).await;
