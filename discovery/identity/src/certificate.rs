@@ -96,13 +96,14 @@ pub(crate) fn end_of(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.try_into().ok()?))
 }
 
-fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, IdentityError> {
+pub(crate) fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, IdentityError> {
     let (rest, parsed) =
         X509Certificate::from_der(certificate).map_err(|error| IdentityError::malformed("certificate", error))?;
     if rest.is_empty() { Ok(parsed) } else { Err(IdentityError::malformed("certificate", "bytes follow its end")) }
 }
 
-fn uri_name(certificate: &X509Certificate<'_>) -> Result<WorkloadIdentity, IdentityError> {
+/// The one identity among a parsed leaf's names.
+pub(crate) fn uri_name(certificate: &X509Certificate<'_>) -> Result<WorkloadIdentity, IdentityError> {
     let names = certificate
         .subject_alternative_name()
         .map_err(|error| IdentityError::malformed("subject alternative name", error))?;

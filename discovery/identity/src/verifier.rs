@@ -2,7 +2,8 @@
 //!
 //!     leaf ─▶ exactly one URI name ─▶ its trust domain's roots ─▶ path, time, usage ─▶ is it who was expected?
 
-use crate::{Bundles, IdentityError, identity_of};
+use crate::certificate::{parse, uri_name};
+use crate::{Bundles, IdentityError};
 use arc_swap::ArcSwap;
 use model::WorkloadIdentity;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -11,14 +12,13 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use webpki::{EndEntityCert, KeyUsage};
+use x509_parser::prelude::X509Certificate;
 
 /// More certificates than this above a leaf are refused unread: nobody has them, and looking for a path among them costs.
 const MAX_INTERMEDIATES: usize = 8;
-/// id-kp-serverAuth and id-kp-clientAuth (RFC 5280, section 4.2.1.12), as DER contents.
-const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
-const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
 
 /// Who may be at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,11 @@ pub(crate) enum Usage {
     Server,
     Client,
 }
+
+/// A reason within a rustls error, which prints its causes by `Debug`: so that people can read them.
+#[derive(thiserror::Error)]
+#[error(transparent)]
+struct Refusal(IdentityError);
 
 /// Verifies both servers and clients, against the bundles of the moment.
 #[derive(Debug)]
@@ -59,6 +64,35 @@ impl Expected {
             Self::Any => true,
             Self::Exactly(identities) => identities.contains(identity),
         }
+    }
+}
+
+// === impl Usage ===
+
+impl Usage {
+    /// A leaf must name its use (RFC 5280, section 4.2.1.12). Leaving that out would allow every use.
+    fn is_named_by(self, leaf: &X509Certificate<'_>) -> bool {
+        let Ok(Some(uses)) = leaf.extended_key_usage() else { return false };
+        match self {
+            Self::Server => uses.value.server_auth,
+            Self::Client => uses.value.client_auth,
+        }
+    }
+
+    /// What the certificates above must allow, if they restrict uses at all.
+    fn of_path(self) -> KeyUsage {
+        match self {
+            Self::Server => KeyUsage::server_auth(),
+            Self::Client => KeyUsage::client_auth(),
+        }
+    }
+}
+
+// === impl Refusal ===
+
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
     }
 }
 
@@ -178,22 +212,22 @@ pub(crate) fn verify_chain(
             format!("{} certificates above the leaf, at most {MAX_INTERMEDIATES} are accepted", intermediates.len());
         return Err(other(IdentityError::Untrusted(reason)));
     }
-    let claimed = identity_of(leaf).map_err(other)?;
+    let claims = parse(leaf).map_err(other)?;
+    let claimed = uri_name(&claims).map_err(other)?;
     let roots = bundles.roots(&claimed.trust_domain);
     if roots.is_empty() {
         return Err(other(IdentityError::UnknownDomain(claimed.trust_domain)));
     }
+    if !usage.is_named_by(&claims) {
+        return Err(CertificateError::InvalidPurpose.into());
+    }
     let parsed = EndEntityCert::try_from(leaf).map_err(|_| CertificateError::BadEncoding)?;
-    let usage = match usage {
-        Usage::Server => KeyUsage::required(SERVER_AUTH),
-        Usage::Client => KeyUsage::required(CLIENT_AUTH),
-    };
-    parsed.verify_for_usage(algorithms.all, roots, intermediates, now, usage, None, None).map_err(refusal)?;
+    parsed.verify_for_usage(algorithms.all, roots, intermediates, now, usage.of_path(), None, None).map_err(refusal)?;
     Ok(claimed)
 }
 
 fn other(error: IdentityError) -> Error {
-    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Refusal(error)))))
 }
 
 fn refusal(error: webpki::Error) -> Error {
