@@ -57,7 +57,7 @@ pub struct StoreTls {
 /// The store, cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    pub(crate) client: Client,
+    pub(crate) client: Arc<Client>,
     pub(crate) settings: Arc<ClientSettings>,
 }
 
@@ -162,7 +162,7 @@ impl Store {
             ),
         };
         let client = Client::connect(&settings.endpoints, Some(options)).await.map_err(refuse)?;
-        Ok(Self { client, settings: Arc::new(settings) })
+        Ok(Self { client: Arc::new(client), settings: Arc::new(settings) })
     }
 
     /// The key's entry, if there is one.
@@ -230,7 +230,8 @@ impl Store {
 
     async fn put_with(&self, key: &str, value: Vec<u8>, options: Option<PutOptions>) -> Result<i64, StoreError> {
         let (value, options) = (&value, &options);
-        let put = |client: Client| async move { client.kv_client().put(key, value.clone(), options.clone()).await };
+        let put =
+            |client: Arc<Client>| async move { client.kv_client().put(key, value.clone(), options.clone()).await };
         let response = self.call("put", put).await?;
         Ok(response.header().map_or(0, etcd_client::ResponseHeader::revision))
     }
@@ -295,7 +296,7 @@ impl Store {
     pub(crate) async fn call<T, F>(
         &self,
         operation: &'static str,
-        attempt: impl Fn(Client) -> F,
+        attempt: impl Fn(Arc<Client>) -> F,
     ) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,

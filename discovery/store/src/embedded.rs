@@ -45,6 +45,9 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::fro
 /// The most calls that one connection may have open, watches included.
 const STREAMS: u32 = 4096;
 
+/// How long clients may take to go at shutdown, and the writer to end after them.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// A bound server whose database is open.
 pub struct Server {
     listener: TcpListener,
@@ -101,7 +104,7 @@ impl Server {
         clocks.close();
         let bytes = engine.settings.request_bytes * 2;
         let connections = listen::accept(listener, tls, shutdown.clone());
-        let served = tonic::transport::Server::builder()
+        let serving = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(KEEP_ALIVE.0))
             .http2_keepalive_timeout(Some(KEEP_ALIVE.1))
             .max_concurrent_streams(STREAMS)
@@ -109,15 +112,20 @@ impl Server {
             .add_service(PbLeaseServer::new(lease::Lease(engine.clone())))
             .add_service(PbWatchServer::new(watch::Watch(engine.clone())))
             .add_service(PbMaintenanceServer::new(maintenance::Maintenance(engine.clone())))
-            .serve_with_incoming_shutdown(connections, shutdown.cancelled())
-            .await;
+            .serve_with_incoming_shutdown(connections, shutdown.cancelled());
+        let served = tokio::select! {
+            served = serving => served,
+            // Clients that do not go are left.
+            () = async { shutdown.cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
+        };
         shutdown.cancel();
         clocks.wait().await;
         drop(engine);
-        let joined = tokio::task::spawn_blocking(move || writer.join()).await;
+        let joined = tokio::time::timeout(GRACE, tokio::task::spawn_blocking(move || writer.join())).await;
         served.map_err(|error| StoreError::Serve(error.to_string()))?;
         match joined {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(Ok(()))) => Ok(()),
+            Err(_) => Err(StoreError::Database("a client keeps the database open".into())),
             _ => Err(StoreError::Database("the writer broke off".into())),
         }
     }

@@ -222,7 +222,7 @@ async fn a_reader_survives_compaction_during_churn() {
     while !known.contains_key(&end) {
         match next(&mut changes).await {
             Change::Snapshot { entries, .. } => {
-                known = entries.into_iter().map(|entry| (entry.key, entry.value)).collect()
+                known = entries.into_iter().map(|entry| (entry.key, entry.value)).collect();
             }
             Change::Put(entry) => {
                 known.insert(entry.key, entry.value);

@@ -32,6 +32,9 @@ async fn random_histories_are_answered_alike() {
             assert_eq!(our, their, "seed {seed}, step {step}: {request:?}");
             last = our.1.max(last);
         }
+        for client in [&our_client, &their_client] {
+            last = suite::put(client, "k0", "end").await;
+        }
         assert_eq!(told(&our_client, last).await, told(&their_client, last).await, "seed {seed}: the watches");
         ours.stop().await;
         theirs.stop().await;
@@ -159,8 +162,8 @@ async fn told(client: &Client, last: i64) -> Vec<String> {
             let response = timeout(PATIENCE, stream.message()).await.expect("in time").expect("no error");
             let response = response.expect("a response");
             if response.canceled() {
-                // What was told before is forgotten on both sides; begin where both can.
-                from = response.compact_revision();
+                // At the compacted revision itself etcd 3.4 forgets deletions (etcd #19179); we do not. Begin after it.
+                from = response.compact_revision() + 1;
                 events.clear();
                 break;
             }

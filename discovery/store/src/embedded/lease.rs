@@ -68,7 +68,8 @@ impl PbLeaseService for Lease {
                 let answer = answer
                     .map(|ttl| PbLeaseKeepAliveResponse { header, id, ttl: ttl.unwrap_or(0) })
                     .map_err(Status::from);
-                if answers.send(answer).await.is_err() {
+                let sent = engine.shutdown.run_until_cancelled(answers.send(answer)).await;
+                if !matches!(sent, Some(Ok(()))) {
                     return;
                 }
             }

@@ -194,7 +194,8 @@ impl Stream {
                 Ok(found) => self.tell(found).await?,
                 Err(fault) => {
                     // The client resumes from where it stands, here or at a store whose disk works.
-                    let _ = self.responses.send(Err(fault.into())).await;
+                    let told = self.responses.send(Err(fault.into()));
+                    self.engine.shutdown.run_until_cancelled(told).await;
                     return Err(Gone);
                 }
             }

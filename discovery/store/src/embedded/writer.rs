@@ -10,6 +10,7 @@ use super::caller::Caller;
 use super::disk::{Disk, Meta};
 use super::fault::Fault;
 use super::leases::Leases;
+use redb::Durability;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -100,7 +101,8 @@ impl Writer {
         batch: &mut Vec<Request>,
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(Meta, Vec<LeaseChange>, bool), Fault> {
-        let transaction = self.disk.database()?.begin_write()?;
+        let mut transaction = self.disk.database()?.begin_write()?;
+        transaction.set_durability(Durability::Immediate).map_err(|error| Fault::Disk(error.to_string()))?;
         let mut tables = Apply::open(&transaction, self.limits)?;
         let before = tables.meta;
         for Request { command, caller, answer } in batch.drain(..) {
