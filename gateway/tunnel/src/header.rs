@@ -148,7 +148,9 @@ mod tests {
         }
         let newer = Wire { version: 2, ..Wire::default() }.encode_to_vec();
         assert_eq!(StreamHeader::decode(&newer), Err(HeaderError::Version(2)));
-        for (host, port, group) in [("", 1, ""), ("a b", 1, ""), ("a/../b", 1, ""), ("a.b", 0, ""), ("a.b", 65536, ""), ("a.b", 1, "A")] {
+        for (host, port, group) in
+            [("", 1, ""), ("a b", 1, ""), ("a/../b", 1, ""), ("a.b", 0, ""), ("a.b", 65536, ""), ("a.b", 1, "A")]
+        {
             let source_cluster = "west".to_owned();
             let (host, group) = (host.to_owned(), group.to_owned());
             let wire = Wire { version: 1, source_cluster, host, port, group, ..Wire::default() };

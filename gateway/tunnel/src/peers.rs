@@ -140,7 +140,12 @@ impl PeerSet {
     ///
     /// # Errors
     /// If no gateway of the peer can be reached, or the tunnel is lost in this moment.
-    pub async fn open(&self, cluster: &ClusterId, header: &StreamHeader, payload: &[u8]) -> Result<TunnelStream, OpenError> {
+    pub async fn open(
+        &self,
+        cluster: &ClusterId,
+        header: &StreamHeader,
+        payload: &[u8],
+    ) -> Result<TunnelStream, OpenError> {
         let peer = self.0.peers.get(cluster).ok_or_else(|| OpenError::UnknownPeer(cluster.clone()))?;
         let tunnel = peer.next_tunnel().ok_or_else(|| OpenError::Unreachable(cluster.clone()))?;
         let (send, receive) = tunnel.connection.open_bi().await.map_err(|_| CopyError::Lost)?;

@@ -1,5 +1,6 @@
 //! The UDP socket and the QUIC endpoint on it, which dials peers and is dialled by them.
 
+use crate::refusal::Refusal;
 use crate::settings::Settings;
 use identity::{ClientAuth, Expected, Identity, client_config, server_config};
 use model::WorkloadIdentity;
@@ -11,11 +12,14 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The protocol that tunnels speak, in TLS's ALPN.
 pub const ALPN: &[u8] = b"isthmus/1";
 /// The name asked for in the hello; who answers, the certificate says.
 pub(crate) const SERVER_NAME: &str = "gateway.isthmus-system.svc";
+
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A socket that speaks QUIC.
 #[derive(Clone, Debug)]
@@ -54,6 +58,13 @@ impl QuicEndpoint {
     /// If the socket is gone.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.endpoint.local_addr()
+    }
+
+    /// Closes all connections, and returns once the peers were told, or after a second.
+    pub async fn close(&self) {
+        self.endpoint.close(Refusal::Draining.code(), b"leaving");
+        // Peers that did not hear it find out by themselves.
+        let _ = tokio::time::timeout(FAREWELL, self.endpoint.wait_idle()).await;
     }
 
     /// What dials a gateway that must be `peer`.

@@ -72,8 +72,11 @@ async fn watch_over(connection: Connection, suspect: watch::Sender<bool>) {
             _ = ticks.tick() => {}
         }
         let stats = connection.stats();
-        let finding = watchdog.look(stats.udp_rx.datagrams, stats.udp_tx.datagrams, patience(stats.path.rtt), Instant::now());
-        suspect.send_if_modified(|suspect| std::mem::replace(suspect, finding != Finding::Fine) != (finding != Finding::Fine));
+        let finding =
+            watchdog.look(stats.udp_rx.datagrams, stats.udp_tx.datagrams, patience(stats.path.rtt), Instant::now());
+        suspect.send_if_modified(|suspect| {
+            std::mem::replace(suspect, finding != Finding::Fine) != (finding != Finding::Fine)
+        });
         if finding == Finding::Lost {
             connection.close(Refusal::Unreachable.code(), b"no answer");
         }
