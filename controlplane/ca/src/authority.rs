@@ -20,10 +20,10 @@ pub const ROOT_CERTIFICATE: &str = "root-cert.pem";
 pub const CERTIFICATE_CHAIN: &str = "cert-chain.pem";
 
 /// A leaf is valid from a little before now, for clocks that are slow.
-const BACKDATE: Duration = Duration::from_secs(300);
-const ROOT_LIFE: Duration = Duration::from_secs(3650 * 86_400);
+const BACKDATE: Duration = Duration::from_mins(5);
+const ROOT_LIFE: Duration = Duration::from_hours(3650 * 24);
 /// An authority about to expire issues nothing more.
-const LAST_HOUR: Duration = Duration::from_secs(3600);
+const LAST_HOUR: Duration = Duration::from_hours(1);
 
 /// Why a certificate was not issued, or an authority not loaded.
 #[derive(Debug, thiserror::Error)]

@@ -63,11 +63,15 @@ impl Chain {
 }
 
 fn read(file: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
-    CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(|error| malformed(file, error))
+    CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| malformed(file, error.to_string()))
 }
 
 fn parse<'a>(file: &'static str, der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, AuthorityError> {
-    X509Certificate::from_der(der).map(|(_, certificate)| certificate).map_err(|error| malformed(file, error))
+    X509Certificate::from_der(der)
+        .map(|(_, certificate)| certificate)
+        .map_err(|error| malformed(file, error.to_string()))
 }
 
 fn check_authority(der: &CertificateDer<'_>) -> Result<(), AuthorityError> {
@@ -102,6 +106,6 @@ fn moment(seconds: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.try_into().unwrap_or_default())
 }
 
-fn malformed(file: &'static str, reason: impl ToString) -> AuthorityError {
-    AuthorityError::Malformed(file, reason.to_string())
+fn malformed(file: &'static str, reason: impl Into<String>) -> AuthorityError {
+    AuthorityError::Malformed(file, reason.into())
 }

@@ -1,7 +1,9 @@
 //! The certificate authority: the only holder of its key.
 //!
-//!     token or certificate ─▶ caller ─▶ identity ─┐
-//!     CSR ─▶ public key, and nothing else ────────┴─▶ authority ─▶ leaf, …, root
+//! ```text
+//! token or certificate ─▶ caller ─▶ identity ─┐
+//! CSR ─▶ public key, and nothing else ────────┴─▶ authority ─▶ leaf, …, root
+//! ```
 
 mod authority;
 mod caller;

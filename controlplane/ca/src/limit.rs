@@ -75,7 +75,7 @@ mod tests {
         for number in 0..MANY {
             limit.admit(&identity(&format!("w{number}")), start).expect("the first");
         }
-        limit.admit(&identity("last"), start + Duration::from_secs(60)).expect("the first");
+        limit.admit(&identity("last"), start + Duration::from_mins(1)).expect("the first");
         assert_eq!(limit.buckets.len(), 1);
     }
 }

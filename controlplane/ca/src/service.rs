@@ -63,7 +63,7 @@ impl CertificateService {
         self.admit(&caller)?;
         let request = request.into_inner();
         let ttl = Duration::from_secs(request.validity_duration.try_into().unwrap_or_default());
-        let cert_chain = self.authority.issue(&caller, &request.csr, ttl).map_err(status)?;
+        let cert_chain = self.authority.issue(&caller, &request.csr, ttl).map_err(|error| status(&error))?;
         tracing::info!(identity = %caller, "certificate issued");
         Ok(IstioCertificateResponse { cert_chain })
     }
@@ -103,7 +103,7 @@ impl IstioCertificateService for CertificateService {
     }
 }
 
-fn status(error: AuthorityError) -> Status {
+fn status(error: &AuthorityError) -> Status {
     match error {
         AuthorityError::Request(_) => Status::invalid_argument(error.to_string()),
         AuthorityError::Expiring => Status::unavailable(error.to_string()),

@@ -135,7 +135,8 @@ impl TokenKey {
 /// Names the key in a token's header, for people who look for the right one. It is never believed.
 fn key_id(pair: &KeyPair) -> String {
     let digest = digest(&SHA256, &pair.subject_public_key_info());
-    digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let first = digest.as_ref().first_chunk().expect("SHA-256 has more than eight bytes");
+    format!("{:016x}", u64::from_be_bytes(*first))
 }
 
 fn refusal(error: &jsonwebtoken::errors::Error) -> TokenError {

@@ -1,6 +1,8 @@
 //! Asks the certificate authority for a certificate, and believes its answer only after checking it.
 //!
-//!     new key ─▶ CSR ─▶ CreateCertificate ─▶ our key? our identity? our roots? ─▶ WorkloadCertificate
+//! ```text
+//! new key ─▶ CSR ─▶ CreateCertificate ─▶ our key? our identity? our roots? ─▶ WorkloadCertificate
+//! ```
 
 use crate::verifier::{Usage, verify_chain};
 use crate::{

@@ -1,6 +1,8 @@
 //! gRPC over our own TLS: tonic's stays off.
 //!
-//!     client: connect ─▶ Channel            server: incoming ─▶ serve_with_incoming ─▶ identify ─▶ peer(&request)
+//! ```text
+//! client: connect ─▶ Channel            server: incoming ─▶ serve_with_incoming ─▶ identify ─▶ peer(&request)
+//! ```
 
 mod incoming;
 

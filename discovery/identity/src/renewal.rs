@@ -1,7 +1,9 @@
 //! Replaces a certificate at half of its life, and keeps the old one for as long as that fails.
 //!
-//!     wait for half ─▶ ask, by certificate (or, once that has expired, by token) ─▶ swap ─▶ again
-//!                        └─ failed: wait, longer each time, at most 150 s ─┘
+//! ```text
+//! wait for half ─▶ ask, by certificate (or, once that has expired, by token) ─▶ swap ─▶ again
+//!                    └─ failed: wait, longer each time, at most 150 s ─┘
+//! ```
 
 use crate::ca_client::reissue;
 use crate::{CaClient, Identity, IdentityError, WorkloadCertificate, enroll};

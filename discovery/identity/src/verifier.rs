@@ -1,6 +1,8 @@
 //! Checks a peer's certificate the SPIFFE way: whose it claims to be first, and then only by that domain's roots.
 //!
-//!     leaf ─▶ exactly one URI name ─▶ its trust domain's roots ─▶ path, time, usage ─▶ is it who was expected?
+//! ```text
+//! leaf ─▶ exactly one URI name ─▶ its trust domain's roots ─▶ path, time, usage ─▶ is it who was expected?
+//! ```
 
 use crate::certificate::{parse, uri_name};
 use crate::{Bundles, IdentityError};

@@ -133,7 +133,7 @@ async fn servers_refuse_bad_clients() {
         let (_, server) = handshake(mesh.server_config(), Arc::new(config), SNI).await;
         let error = server.expect_err(case).to_string();
         assert!(error.contains(reason), "{case}: {error}");
-        assert!(start.elapsed() < Duration::from_secs(1), "{case} took {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(5), "{case} took {:?}", start.elapsed());
     }
 }
 

@@ -1,6 +1,8 @@
 //! Accepts TLS connections for tonic: many handshakes at once, but not without end, and each within its time.
 //!
-//!     accept ─▶ permit ─▶ handshake (a task each) ─▶ queue ─▶ tonic
+//! ```text
+//! accept ─▶ permit ─▶ handshake (a task each) ─▶ queue ─▶ tonic
+//! ```
 
 use crate::certificate::end_of;
 use crate::peer_identity;
