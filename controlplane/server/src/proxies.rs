@@ -165,7 +165,7 @@ impl Source for Proxies {
         let world = self.world();
         let snapshot = self.told(node, peer, world.generation);
         let snapshot = snapshot.unwrap_or_else(|| Arc::new(translate(&world.catalog, &world.intent, node, peer)));
-        let receiver = self.enter(node, peer, snapshot, world.generation);
+        let receiver = self.enter(node, peer, &snapshot, world.generation);
         if self.world().generation != world.generation {
             self.0.stale.notify_one();
         }
@@ -217,7 +217,7 @@ impl Proxies {
         &self,
         node: &Node,
         peer: &WorkloadIdentity,
-        snapshot: Arc<Snapshot>,
+        snapshot: &Arc<Snapshot>,
         generation: u64,
     ) -> watch::Receiver<Arc<Snapshot>> {
         let mut table = self.table();
@@ -225,7 +225,7 @@ impl Proxies {
         // A proxy that connects anew may say something else of itself: its newest word counts.
         if *proxy.node != *node || proxy.generation < generation {
             (proxy.node, proxy.identity, proxy.generation) = (Arc::new(node.clone()), peer.clone(), generation);
-            proxy.tell(&snapshot, &self.0.metrics);
+            proxy.tell(snapshot, &self.0.metrics);
         }
         proxy.streams += 1;
         let receiver = proxy.snapshots.subscribe();

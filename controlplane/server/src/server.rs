@@ -55,7 +55,7 @@ impl ControlPlane {
     pub fn start(
         listener: TcpListener,
         parts: Parts,
-        settings: Settings,
+        settings: &Settings,
         metrics: Metrics,
         shutdown: &CancellationToken,
     ) -> Result<Self, ControlPlaneError> {
@@ -68,7 +68,7 @@ impl ControlPlane {
 
         let certificates = CertificateService::new(authority.clone(), tokens, metrics.authority.clone());
         let events = registry.gateway_events.clone();
-        let pusher = Pusher::new(registry, &settings, metrics);
+        let pusher = Pusher::new(registry, settings, metrics);
         let state = State { proxies: pusher.proxies.clone(), errors: pusher.errors.subscribe() };
         let reports = Reports::new(cluster.clone(), settings.reports.clone(), events, shutdown.clone());
         let xds = xds::Server::new(state.proxies.clone(), settings.xds.clone()).until(shutdown.clone());

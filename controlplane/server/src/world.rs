@@ -100,7 +100,7 @@ mod tests {
         let mut gateway = old.clone();
         gateway.gateways.insert("g".into(), Arc::new(Gateway { addresses: vec![], paths: BTreeMap::new() }));
         assert_eq!(urgency(&old, &catalog(&[more, b.clone()])), Urgency::Endpoints);
-        assert_eq!(urgency(&old, &catalog(&[a.clone()])), Urgency::Endpoints, "a withdrawal");
+        assert_eq!(urgency(&old, &catalog(std::slice::from_ref(&a))), Urgency::Endpoints, "a withdrawal");
         assert_eq!(urgency(&old, &gateway), Urgency::Endpoints);
         assert_eq!(urgency(&old, &catalog(&[edited, b.clone()])), Urgency::Configuration);
         assert_eq!(urgency(&old, &catalog(&[a, b, service("c.example")])), Urgency::Configuration);

@@ -19,12 +19,12 @@ use prost::{Message, Name};
 /// Requests from the workload: routes by name.
 pub(crate) fn http_outbound(stat_prefix: String, route_name: String) -> listener::Filter {
     let rds = http::Rds { config_source: ads(), route_config_name: route_name };
-    http_filter(http_manager(stat_prefix, RouteSpecifier::Rds(rds)))
+    http_filter(&http_manager(stat_prefix, RouteSpecifier::Rds(rds)))
 }
 
 /// Requests to the workload: the application learns from `x-forwarded-client-cert` who asks, and nobody can lie there.
 pub(crate) fn http_inbound(stat_prefix: String, routes: RouteConfiguration) -> listener::Filter {
-    http_filter(http::HttpConnectionManager {
+    http_filter(&http::HttpConnectionManager {
         forward_client_cert_details: ForwardClientCertDetails::SanitizeSet.into(),
         set_current_client_cert_details: Some(SetCurrentClientCertDetails {
             subject: flag(true),
@@ -81,8 +81,8 @@ fn http_manager(stat_prefix: String, routes: RouteSpecifier) -> http::HttpConnec
     }
 }
 
-fn http_filter(manager: http::HttpConnectionManager) -> listener::Filter {
-    filter("envoy.filters.network.http_connection_manager", &manager)
+fn http_filter(manager: &http::HttpConnectionManager) -> listener::Filter {
+    filter("envoy.filters.network.http_connection_manager", manager)
 }
 
 fn filter<M: Message + Name>(name: &str, config: &M) -> listener::Filter {

@@ -34,7 +34,9 @@ pub fn translate(catalog: &Catalog, intent: &Intent, node: &Node, identity: &Wor
     let scope = Scope::new(catalog, intent, node, identity);
     let mut snapshot = Snapshot::default();
     let mut add = |type_url: &'static str, resources: Vec<Resource>| {
-        resources.into_iter().for_each(|resource| snapshot.insert(type_url, resource));
+        for resource in resources {
+            snapshot.insert(type_url, resource);
+        }
     };
     add(type_url::CLUSTER, cluster::resources(&scope));
     add(type_url::ENDPOINT, endpoint::resources(&scope));

@@ -137,8 +137,11 @@ fn undeclared(scope: &Scope<'_>) -> envoy::VirtualHost {
 
 fn refused() -> envoy::VirtualHost {
     let answer = envoy::DirectResponseAction { status: 502, ..Default::default() };
-    let route =
-        envoy::Route { r#match: everything(), action: Some(Action::DirectResponse(answer)), ..Default::default() };
+    let route = envoy::Route {
+        r#match: Some(everything()),
+        action: Some(Action::DirectResponse(answer)),
+        ..Default::default()
+    };
     envoy::VirtualHost {
         name: "block_all".to_owned(),
         domains: vec!["*".to_owned()],
@@ -154,14 +157,14 @@ fn virtual_host(name: String, domains: Vec<String>, upstream: String) -> envoy::
 fn route(action: envoy::RouteAction) -> envoy::Route {
     envoy::Route {
         name: "default".to_owned(),
-        r#match: everything(),
+        r#match: Some(everything()),
         action: Some(Action::Route(action)),
         ..Default::default()
     }
 }
 
-fn everything() -> Option<envoy::RouteMatch> {
-    Some(envoy::RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".to_owned())), ..Default::default() })
+fn everything() -> envoy::RouteMatch {
+    envoy::RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".to_owned())), ..Default::default() }
 }
 
 fn action(upstream: String) -> envoy::RouteAction {

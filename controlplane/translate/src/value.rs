@@ -1,4 +1,5 @@
-//! Envoy's small value messages.
+//! Envoy's small value messages, wrapped as every field of a message is.
+#![allow(clippy::unnecessary_wraps)]
 
 use api::envoy::envoy::config::core::v3 as core;
 use api::envoy::google::protobuf::{BoolValue, Duration, Struct, UInt32Value, Value, value::Kind};

@@ -31,10 +31,10 @@ async fn an_enrolled_proxy_is_told_everything_in_both_variants() {
         })
         .await;
         assert_eq!(proxy.endpoints(&name), Some(1), "{mode:?}");
-        let [summary] = &plane.plane.state().proxies()[..] else { panic!("one proxy") };
+        let [summary] = &plane.running.state().proxies()[..] else { panic!("one proxy") };
         assert!(summary.is_current && summary.resources["cds"] == 4, "{summary}");
         drop(proxy);
-        until("it is gone", || plane.plane.state().proxies().is_empty()).await;
+        until("it is gone", || plane.running.state().proxies().is_empty()).await;
     }
     assert!(plane.metrics().contains("pilot_services 1"), "{}", plane.metrics());
     plane.stop().await;
@@ -83,11 +83,11 @@ spec:
   - hosts: [nonsense]
 ";
     plane.write("sidecar.yaml", sidecar);
-    until("the error is told", || !plane.plane.state().errors().is_empty()).await;
-    assert!(plane.plane.state().intent().sidecars.is_empty());
+    until("the error is told", || !plane.running.state().errors().is_empty()).await;
+    assert!(plane.running.state().intent().sidecars.is_empty());
     plane.write("sidecar.yaml", &sidecar.replace("nonsense", "'*/reviews.shop.svc.cluster.local'"));
     until("the Sidecar hides ratings", || !proxy.holds(type_url::CLUSTER, &ratings)).await;
-    assert!(plane.plane.state().errors().is_empty());
+    assert!(plane.running.state().errors().is_empty());
     std::fs::remove_file(plane.directory.path().join(REVIEWS)).expect("removed");
     until("reviews is withdrawn", || !proxy.holds(type_url::CLUSTER, &reviews)).await;
     plane.stop().await;
@@ -99,7 +99,7 @@ async fn a_rejection_is_counted_and_told() {
     let identity = plane.enrol("shop", "reviews").await;
     let proxy = plane.proxy(&identity, node("shop", "reviews", Interception::Redirect), Mode::Delta, &[]);
     proxy.told().reject = Some(type_url::LISTENER);
-    let rejected = || plane.plane.state().proxies().iter().any(|proxy| proxy.rejected.contains_key("lds"));
+    let rejected = || plane.running.state().proxies().iter().any(|proxy| proxy.rejected.contains_key("lds"));
     until("the rejection", rejected).await;
     assert!(plane.metrics().contains("pilot_total_xds_rejects 1"), "{}", plane.metrics());
     plane.stop().await;
@@ -109,7 +109,7 @@ async fn a_rejection_is_counted_and_told() {
 async fn a_proxy_is_who_its_certificate_says_or_nobody() {
     let plane = Plane::start(&[]).await;
     let identity = plane.enrol("shop", "reviews").await;
-    until("ready", || plane.plane.state().is_ready()).await;
+    until("ready", || plane.running.state().is_ready()).await;
     for (namespace, account) in [("bank", "reviews"), ("shop", "vault")] {
         let node = node(namespace, account, Interception::Redirect).to_proto();
         let request = DeltaDiscoveryRequest {
@@ -125,6 +125,6 @@ async fn a_proxy_is_who_its_certificate_says_or_nobody() {
         };
         assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
     }
-    assert!(plane.plane.state().proxies().is_empty());
+    assert!(plane.running.state().proxies().is_empty());
     plane.stop().await;
 }

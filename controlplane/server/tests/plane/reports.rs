@@ -30,11 +30,11 @@ async fn open(channel: Channel, first: GatewayReport) -> (mpsc::Sender<GatewayRe
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_reports_comes_back_and_goes() {
     let reports = ReportSettings { grace_ms: 200, ..ReportSettings::default() };
-    let plane = Plane::start_with(&[], Settings { reports, ..Settings::default() }).await;
+    let plane = Plane::start_with(&[], &Settings { reports, ..Settings::default() }).await;
     let gateway = plane.enrol("isthmus-system", "gateway-east").await;
     let (first, told) = open(plane.channel(&gateway).await, report("g1", "10.0.0.1:15443", State::Connected)).await;
     told.expect("acknowledged");
-    let state = plane.plane.state();
+    let state = plane.running.state();
     let path = || state.catalog().gateways.get("g1").and_then(|g| g.paths.values().next().copied());
     until("the gateway is known", || path() == Some(Path::Connected)).await;
     first.send(report("g1", "10.0.0.1:15443", State::Unreachable)).await.expect("open");
@@ -80,6 +80,6 @@ async fn only_own_gateways_report_and_only_what_makes_sense() {
         let (_open, told) = open(plane.channel(&gateway).await, bad.clone()).await;
         assert_eq!(told.expect_err("refused").code(), code, "{bad:?}");
     }
-    assert!(plane.plane.state().catalog().gateways.is_empty());
+    assert!(plane.running.state().catalog().gateways.is_empty());
     plane.stop().await;
 }

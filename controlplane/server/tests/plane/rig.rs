@@ -25,7 +25,7 @@ const DAY: Duration = Duration::from_hours(24);
 /// A control plane and its world.
 pub(crate) struct Plane {
     pub(crate) directory: TempDir,
-    pub(crate) plane: ControlPlane,
+    pub(crate) running: ControlPlane,
     pub(crate) root: String,
     tokens: Arc<TokenKey>,
     pub(crate) shutdown: CancellationToken,
@@ -113,10 +113,10 @@ pub(crate) fn upstream(name: &str, port: u16) -> String {
 impl Plane {
     /// A control plane of the cluster `east`, with these files.
     pub(crate) async fn start(files: &[(&str, &str)]) -> Self {
-        Self::start_with(files, Settings::default()).await
+        Self::start_with(files, &Settings::default()).await
     }
 
-    pub(crate) async fn start_with(files: &[(&str, &str)], settings: Settings) -> Self {
+    pub(crate) async fn start_with(files: &[(&str, &str)], settings: &Settings) -> Self {
         let directory = TempDir::new().expect("a folder");
         for (name, text) in files {
             std::fs::write(directory.path().join(name), text).expect("written");
@@ -133,12 +133,12 @@ impl Plane {
         let parts = Parts { cluster, registry, authority: Arc::new(authority), tokens: tokens.clone() };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let counted = Metrics::register(&mut metrics);
-        let plane = ControlPlane::start(listener, parts, settings, counted, &shutdown).expect("started");
-        Self { directory, plane, root: made.certificate, tokens, shutdown, metrics }
+        let running = ControlPlane::start(listener, parts, settings, counted, &shutdown).expect("started");
+        Self { directory, running, root: made.certificate, tokens, shutdown, metrics }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.plane.address()
+        self.running.address()
     }
 
     /// Writes a file as a careful editor would.
@@ -191,7 +191,7 @@ impl Plane {
 
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
-        tokio::time::timeout(Duration::from_secs(10), self.plane.stopped()).await.expect("it stops");
+        tokio::time::timeout(Duration::from_secs(10), self.running.stopped()).await.expect("it stops");
     }
 }
 
