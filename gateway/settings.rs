@@ -1,6 +1,6 @@
 //! What each process is started with: one YAML file a process, every field documented in deploy/.
 //!
-//! Paths in a settings file are relative to that file. An unknown field, a wrong type or a missing field is an error
+//! Paths in a settings file are relative to the working directory. An unknown field, a wrong type or a missing field is an error
 //! that names it.
 
 use crate::telemetry::TelemetrySettings;
@@ -8,6 +8,7 @@ use anyhow::Context;
 use model::{Cluster, ClusterId, ClusterUid, Namespace, TrustDomain};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use registry::PeerSettings;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -18,16 +19,8 @@ use std::path::{Path, PathBuf};
 pub struct StoreProcess {
     /// Logs, metrics, readiness.
     pub telemetry: TelemetrySettings,
-    /// Where clients connect; a loopback address.
-    pub listen: SocketAddr,
-    /// The data file's directory.
-    pub data: PathBuf,
-    /// The most bytes the data may take; beyond, writes are refused with etcd's NOSPACE error.
-    #[serde(default = "quota")]
-    pub quota_bytes: u64,
-    /// How often history is compacted, in seconds.
-    #[serde(default = "compaction")]
-    pub compaction_seconds: u64,
+    /// The server: address, data, limits.
+    pub server: store::embedded::Settings,
 }
 
 /// Who the cluster is.
@@ -40,22 +33,6 @@ pub struct ClusterSettings {
     pub uid: String,
     /// The trust domain of its workloads.
     pub trust_domain: String,
-}
-
-/// Another cluster, as its own `isthmus init` printed it.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PeerSettings {
-    /// Its name.
-    pub name: String,
-    /// Its unique id.
-    pub uid: String,
-    /// The trust domain of its workloads.
-    pub trust_domain: String,
-    /// The public half of the key that signs its records.
-    pub registry_key: String,
-    /// The PEM roots of its trust domain.
-    pub roots: String,
 }
 
 /// The replicated store.
@@ -157,14 +134,13 @@ pub struct GatewayProcess {
     pub identity: EnrolSettings,
     /// What exists.
     pub registry: RegistrySettings,
-    /// The addresses that sidecars are told to use, if not `eastwest.listen`.
-    #[serde(flatten)]
+    /// Where it listens.
     pub eastwest: EastWestSettings,
 }
 
 /// The east-west part of a gateway.
 #[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EastWestSettings {
     /// TCP, from this cluster's sidecars. Istio's port is 15443.
     pub listen: SocketAddr,
@@ -195,14 +171,6 @@ pub struct WorkloadSettings {
     pub interception: String,
 }
 
-/// The DNS server of a sidecar or an agent.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct DnsSettings {
-    /// UDP and TCP; Istio's port is 15053.
-    pub listen: SocketAddr,
-}
-
 /// The settings of `isthmus sidecar`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -222,7 +190,7 @@ pub struct SidecarProcess {
     pub identity: EnrolSettings,
     /// Its DNS server; none if absent.
     #[serde(default)]
-    pub dns: Option<DnsSettings>,
+    pub dns: Option<dns::Settings>,
     /// State of the world instead of delta discovery.
     #[serde(default)]
     pub state_of_the_world: bool,
@@ -242,7 +210,7 @@ pub struct AgentProcess {
     pub identity: EnrolSettings,
     /// Its DNS server; none if absent.
     #[serde(default)]
-    pub dns: Option<DnsSettings>,
+    pub dns: Option<dns::Settings>,
     /// State of the world instead of delta discovery.
     #[serde(default)]
     pub state_of_the_world: bool,
@@ -291,14 +259,6 @@ impl WorkloadSettings {
     pub fn namespace(&self) -> anyhow::Result<Namespace> {
         self.namespace.parse().context("workload.namespace")
     }
-}
-
-fn quota() -> u64 {
-    2 << 30
-}
-
-fn compaction() -> u64 {
-    3600
 }
 
 fn export_labels() -> Vec<String> {

@@ -6,9 +6,10 @@ use crate::bookshop::Title;
 use crate::command::init::{self, ClusterFiles};
 use crate::command::token;
 use crate::settings::{
-    AgentProcess, ControlPlaneProcess, DnsSettings, EastWestSettings, EnrolSettings, GatewayProcess, PeerSettings,
+    AgentProcess, ControlPlaneProcess, EastWestSettings, EnrolSettings, GatewayProcess,
     RegistrySettings, SidecarProcess, StoreProcess, StoreSettings, WorkloadSettings,
 };
+use registry::PeerSettings;
 use crate::telemetry::{LogFormat, TelemetrySettings};
 use anyhow::{Context, ensure};
 use serde::Serialize;
@@ -17,6 +18,7 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use store::embedded;
 
 const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 const SYSTEM: &str = "isthmus-system";
@@ -201,7 +203,7 @@ impl Draft<'_> {
                     cluster: self.files.cluster.clone(),
                     workload: workload_settings(workload),
                     identity,
-                    dns: Some(DnsSettings { listen: SocketAddr::new(workload.address, 15053) }),
+                    dns: Some(dns_settings(workload)),
                     state_of_the_world: self.options.state_of_the_world,
                     envoy: envoy.clone(),
                     directory: self.home.join(&name),
@@ -218,7 +220,7 @@ impl Draft<'_> {
                     cluster: self.files.cluster.clone(),
                     workload: workload_settings(workload),
                     identity,
-                    dns: Some(DnsSettings { listen: SocketAddr::new(workload.address, 15053) }),
+                    dns: Some(dns_settings(workload)),
                     state_of_the_world: self.options.state_of_the_world,
                 };
                 self.role("sidecar", &name, &settings)
@@ -255,10 +257,7 @@ impl Draft<'_> {
 fn store_process(home: &Path, layout: &Layout) -> anyhow::Result<(String, Vec<String>)> {
     let settings = StoreProcess {
         telemetry: telemetry(layout.store().ip(), 15090),
-        listen: layout.store(),
-        data: home.join("store"),
-        quota_bytes: 1 << 30,
-        compaction_seconds: 3600,
+        server: embedded::Settings { listen: layout.store(), data: home.join("store"), ..embedded::Settings::default() },
     };
     role_process(home, "store", "store", &settings)
 }
@@ -278,6 +277,10 @@ fn telemetry(address: IpAddr, port: u16) -> TelemetrySettings {
         log_format: LogFormat::Text,
         log_filter: "info".to_owned(),
     }
+}
+
+fn dns_settings(workload: &Workload) -> dns::Settings {
+    dns::Settings { listen: vec![SocketAddr::new(workload.address, 15053)], ..dns::Settings::default() }
 }
 
 fn workload_settings(workload: &Workload) -> WorkloadSettings {

@@ -33,5 +33,18 @@ fn thousand(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, thousand);
+fn hashes(criterion: &mut Criterion) {
+    let (catalog, intent, identity) = (catalog(services(1000)), Intent::default(), identity());
+    let node = node(Interception::Redirect);
+    let snapshot = translate(&catalog, &intent, &node, &identity);
+    for of in xds::type_url::ORDER {
+        let bodies: Vec<_> = snapshot.get(of).values().map(|r| r.body.clone()).collect();
+        let size: usize = bodies.iter().map(|b| b.len()).sum();
+        criterion.bench_function(&format!("hash {of} {} {size}", bodies.len()), |bencher| {
+            bencher.iter(|| bodies.iter().map(|b| xds::Resource::from_body("x", b.clone())).collect::<Vec<_>>());
+        });
+    }
+}
+
+criterion_group!(benches, thousand, hashes);
 criterion_main!(benches);

@@ -1,0 +1,109 @@
+//! What a sidecar is started with: its limits and times.
+
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Limits and times of a sidecar. Times are in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Settings {
+    /// Connections open at a time, both directions together; more wait in the kernel's queue. Default 20 000.
+    pub max_connections: usize,
+    /// Length asked for of a listening socket's queue; the kernel caps it (`net.core.somaxconn`). Default 4096.
+    pub backlog: u32,
+    /// How long to look for a protocol where a listener does not say. Default 5000.
+    pub detection_ms: u64,
+    /// The greatest TLS hello that is read, in bytes. Default 65 536.
+    pub hello_bytes: usize,
+    /// How long a TLS handshake may take. Default 10 000.
+    pub handshake_ms: u64,
+    /// The greatest head of a request or response, in bytes. Default 65 536.
+    pub header_bytes: usize,
+    /// The greatest number of header fields. Default 100.
+    pub headers: usize,
+    /// How long a request's head may take from its first byte. Default 10 000.
+    pub header_ms: u64,
+    /// How long a connection may carry nothing: a kept-alive one, or a TCP stream. Default 3 600 000.
+    pub idle_ms: u64,
+    /// How long an upstream connection waits for its next request. Default 60 000.
+    pub pool_idle_ms: u64,
+    /// Connections to one endpoint that wait for their next request. Default 1024.
+    pub pool_idle: usize,
+    /// Streams that a caller may have open on one HTTP/2 connection. Default 1024.
+    pub streams: u32,
+    /// HTTP/2 connections to one endpoint, opened as load asks for them. Default 4.
+    pub http2_connections: usize,
+    /// Requests on an HTTP/2 connection from which on another is opened. Default 64.
+    pub http2_requests: usize,
+    /// Bytes that a caller may send on one HTTP/2 stream before they are read. Default 262 144.
+    pub stream_window: u32,
+    /// The same for all streams of a connection. Default 1 048 576.
+    pub connection_window: u32,
+    /// Bytes of a request kept to send it again; a greater one is sent once. Default 65 536.
+    pub retry_bytes: usize,
+    /// How long requests may go on after a shutdown or a listener's removal began. Default 5000.
+    pub drain_ms: u64,
+    /// The greatest buffer of a TCP stream's direction, in bytes; it begins at 16 KiB. Default 131 072.
+    pub copy_bytes: usize,
+    /// How long connecting may take where the upstream does not say. Default 10 000.
+    pub connect_ms: u64,
+}
+
+// === impl Settings ===
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_connections: 20_000,
+            backlog: 4096,
+            detection_ms: 5000,
+            hello_bytes: 65_536,
+            handshake_ms: 10_000,
+            header_bytes: 65_536,
+            headers: 100,
+            header_ms: 10_000,
+            idle_ms: 3_600_000,
+            pool_idle_ms: 60_000,
+            pool_idle: 1024,
+            streams: 1024,
+            http2_connections: 4,
+            http2_requests: 64,
+            stream_window: 262_144,
+            connection_window: 1_048_576,
+            retry_bytes: 65_536,
+            drain_ms: 5000,
+            copy_bytes: 131_072,
+            connect_ms: 10_000,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn detection(&self) -> Duration {
+        Duration::from_millis(self.detection_ms)
+    }
+
+    pub(crate) fn handshake(&self) -> Duration {
+        Duration::from_millis(self.handshake_ms)
+    }
+
+    pub(crate) fn header(&self) -> Duration {
+        Duration::from_millis(self.header_ms)
+    }
+
+    pub(crate) fn idle(&self) -> Duration {
+        Duration::from_millis(self.idle_ms)
+    }
+
+    pub(crate) fn pool_idle(&self) -> Duration {
+        Duration::from_millis(self.pool_idle_ms)
+    }
+
+    pub(crate) fn drain(&self) -> Duration {
+        Duration::from_millis(self.drain_ms)
+    }
+
+    pub(crate) fn connect(&self) -> Duration {
+        Duration::from_millis(self.connect_ms)
+    }
+}

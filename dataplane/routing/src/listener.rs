@@ -1,0 +1,319 @@
+//! Listeners and their filter chains: what is done with a connection, by where it was going and how it begins.
+
+use crate::Rejection;
+use crate::decode::{message, socket, unpack};
+use crate::route::RouteTable;
+use api::envoy::envoy::config::core::v3::TrafficDirection;
+use api::envoy::envoy::config::listener::v3::{self as proto, filter::ConfigType};
+use api::envoy::envoy::extensions::filters::network::http_connection_manager::v3 as http;
+use api::envoy::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier};
+use api::envoy::envoy::extensions::transport_sockets::tls::v3::DownstreamTlsContext;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Whose connections a listener takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The workload's own.
+    Outbound,
+    /// Those to the workload.
+    Inbound,
+}
+
+/// A listener.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The addresses that it binds; none if connections are handed to it.
+    pub bind: Vec<SocketAddr>,
+    /// Whose connections it takes.
+    pub direction: Direction,
+    /// Whether connections are redirected to it, and are handed on by their original destination.
+    pub original_destination: bool,
+    /// Whether the first bytes must be looked at before a chain can be chosen.
+    pub inspects: bool,
+    /// How long the first bytes are waited for; then the connection counts as bytes.
+    pub inspection: Duration,
+    chains: Vec<Chain>,
+    otherwise: Option<Chain>,
+}
+
+/// What is done with the connections that match.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    matches: ChainMatch,
+    /// TLS that ends here.
+    pub tls: Option<DownstreamTls>,
+    /// What the connection carries.
+    pub handler: Handler,
+}
+
+/// TLS that ends at the proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DownstreamTls {
+    /// Whether a client without a certificate is refused.
+    pub requires_certificate: bool,
+    /// What is offered in ALPN, the most preferred first.
+    pub alpn: Vec<String>,
+}
+
+/// What a connection carries.
+#[derive(Debug, Clone)]
+pub enum Handler {
+    /// Requests.
+    Http(HttpHandler),
+    /// Bytes, for this upstream.
+    Tcp(Arc<str>),
+}
+
+/// How requests are handled.
+#[derive(Debug, Clone)]
+pub struct HttpHandler {
+    /// Where they go.
+    pub routes: RouteSource,
+    /// Whether `x-forwarded-client-cert` is replaced by what the handshake proved.
+    pub sets_client_certificate: bool,
+}
+
+/// Where the routes are.
+#[derive(Debug, Clone)]
+pub enum RouteSource {
+    /// Here.
+    Inline(Arc<RouteTable>),
+    /// In the route configuration of this name.
+    Named(Arc<str>),
+}
+
+/// How a connection begins, as far as was looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Beginning<'a> {
+    /// Not known: nothing came in time, or nobody looked.
+    #[default]
+    Unknown,
+    /// A TLS client's hello.
+    Tls {
+        /// The server that it asks for.
+        server_name: &'a str,
+        /// The protocols that it offers.
+        alpn: &'a [String],
+    },
+    /// HTTP/1.0 in the clear.
+    Http10,
+    /// HTTP/1.1 in the clear.
+    Http11,
+    /// HTTP/2 in the clear.
+    Http2,
+    /// Something else.
+    Bytes,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct ChainMatch {
+    destination_port: Option<u16>,
+    server_names: Vec<String>,
+    transport: Option<Transport>,
+    application_protocols: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    Tls,
+    Raw,
+}
+
+const DEFAULT_INSPECTION: Duration = Duration::from_secs(15);
+
+// === impl Listener ===
+
+impl Listener {
+    /// Parses an Envoy listener.
+    pub(crate) fn parse(resource: &xds::Resource) -> Result<Self, Rejection> {
+        let listener: proto::Listener = message(resource)?;
+        let reject = |reason: String| Rejection::new(&resource.name, reason);
+        let addresses = std::iter::once(listener.address.as_ref())
+            .chain(listener.additional_addresses.iter().map(|additional| additional.address.as_ref()))
+            .map(|address| socket(address).ok_or_else(|| reject("address: an IP address and a port are expected".into())))
+            .collect::<Result<Vec<_>, _>>()?;
+        let is_bound = listener.bind_to_port.as_ref().is_none_or(|bind| bind.value);
+        let direction = match listener.traffic_direction() {
+            TrafficDirection::Inbound => Direction::Inbound,
+            _ => Direction::Outbound,
+        };
+        let known = ["envoy.filters.listener.tls_inspector", "envoy.filters.listener.http_inspector", ORIGINAL_DST];
+        if let Some(other) = listener.listener_filters.iter().find(|filter| !known.contains(&filter.name.as_str())) {
+            return Err(reject(format!("listener_filters: {:?} is not known: {known:?} are", other.name)));
+        }
+        let by_filter = listener.listener_filters.iter().any(|filter| filter.name == ORIGINAL_DST);
+        let chains = listener.filter_chains.iter().map(|chain| Chain::parse(chain).map_err(reject));
+        Ok(Self {
+            name: resource.name.clone(),
+            bind: if is_bound { addresses } else { Vec::new() },
+            direction,
+            original_destination: by_filter || listener.use_original_dst.as_ref().is_some_and(|flag| flag.value),
+            inspects: listener.listener_filters.iter().any(|filter| filter.name != ORIGINAL_DST),
+            inspection: crate::decode::duration(listener.listener_filters_timeout.as_ref()).unwrap_or(DEFAULT_INSPECTION),
+            chains: chains.collect::<Result<_, _>>()?,
+            otherwise: listener.default_filter_chain.as_ref().map(|chain| Chain::parse(chain).map_err(reject)).transpose()?,
+        })
+    }
+
+    /// All chains.
+    pub fn chains(&self) -> impl Iterator<Item = &Chain> {
+        self.chains.iter().chain(&self.otherwise)
+    }
+
+    /// The chain for a connection to `destination` that begins so, as Envoy chooses: by port, then server name, then
+    /// transport, then application protocol, each time the most specific; and then without coming back.
+    pub fn chain(&self, destination: SocketAddr, beginning: Beginning<'_>) -> Option<&Chain> {
+        let mut left: Vec<&Chain> = self.chains.iter().collect();
+        keep(&mut left, |matches| matches.port(destination.port()));
+        keep(&mut left, |matches| matches.server_name(beginning));
+        keep(&mut left, |matches| matches.transport(beginning));
+        keep(&mut left, |matches| matches.application(beginning));
+        left.first().copied().or(self.otherwise.as_ref())
+    }
+}
+
+const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
+
+/// Keeps the chains that fit best: `fit` tells how well, or that it does not.
+fn keep(chains: &mut Vec<&Chain>, fit: impl Fn(&ChainMatch) -> Option<usize>) {
+    let best = chains.iter().filter_map(|chain| fit(&chain.matches)).max();
+    chains.retain(|chain| best.is_some() && fit(&chain.matches) == best);
+}
+
+// === impl ChainMatch ===
+
+impl ChainMatch {
+    fn parse(matches: Option<&proto::FilterChainMatch>) -> Result<Self, String> {
+        let Some(matches) = matches else { return Ok(Self::default()) };
+        if !matches.prefix_ranges.is_empty() || !matches.source_ports.is_empty() || !matches.source_prefix_ranges.is_empty() {
+            return Err("filter_chain_match: by port, server name, transport and application protocol is accepted".into());
+        }
+        let transport = match matches.transport_protocol.as_str() {
+            "" => None,
+            "tls" => Some(Transport::Tls),
+            "raw_buffer" => Some(Transport::Raw),
+            other => return Err(format!("transport_protocol: {other:?}: tls or raw_buffer is accepted")),
+        };
+        let port = matches.destination_port.as_ref().map(|port| u16::try_from(port.value));
+        Ok(Self {
+            destination_port: port.transpose().map_err(|error| format!("destination_port: {error}"))?,
+            server_names: matches.server_names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            transport,
+            application_protocols: matches.application_protocols.clone(),
+        })
+    }
+
+    fn port(&self, port: u16) -> Option<usize> {
+        match self.destination_port {
+            None => Some(0),
+            Some(wanted) => (wanted == port).then_some(1),
+        }
+    }
+
+    /// The longest name fits best; `*.` covers what ends so.
+    fn server_name(&self, beginning: Beginning<'_>) -> Option<usize> {
+        if self.server_names.is_empty() {
+            return Some(0);
+        }
+        let Beginning::Tls { server_name, .. } = beginning else { return None };
+        let fits = |name: &&String| match name.strip_prefix('*') {
+            Some(suffix) => server_name.len() > suffix.len() && server_name.ends_with(suffix),
+            None => name.as_str() == server_name,
+        };
+        self.server_names.iter().filter(fits).map(String::len).max()
+    }
+
+    fn transport(&self, beginning: Beginning<'_>) -> Option<usize> {
+        let is_tls = matches!(beginning, Beginning::Tls { .. });
+        match self.transport {
+            None => Some(0),
+            Some(Transport::Tls) => is_tls.then_some(1),
+            Some(Transport::Raw) => (!is_tls).then_some(1),
+        }
+    }
+
+    fn application(&self, beginning: Beginning<'_>) -> Option<usize> {
+        if self.application_protocols.is_empty() {
+            return Some(0);
+        }
+        let has = |name: &str| self.application_protocols.iter().any(|protocol| protocol == name);
+        let fits = match beginning {
+            Beginning::Tls { alpn, .. } => alpn.iter().any(|offered| has(offered)),
+            Beginning::Http10 => has("http/1.0"),
+            Beginning::Http11 => has("http/1.1"),
+            Beginning::Http2 => has("h2c"),
+            Beginning::Unknown | Beginning::Bytes => false,
+        };
+        fits.then_some(1)
+    }
+}
+
+// === impl Chain ===
+
+impl Chain {
+    fn parse(chain: &proto::FilterChain) -> Result<Self, String> {
+        let [filter] = &chain.filters[..] else {
+            return Err(format!("filters: {} of them: exactly one is accepted", chain.filters.len()));
+        };
+        let Some(ConfigType::TypedConfig(any)) = &filter.config_type else {
+            return Err(format!("filter {:?}: typed_config is expected", filter.name));
+        };
+        let tls = match &chain.transport_socket {
+            None => None,
+            Some(socket) => Some(DownstreamTls::parse(socket)?),
+        };
+        let handler = if let Some(manager) = unpack::<http::HttpConnectionManager>(any) {
+            Handler::Http(HttpHandler::parse(&manager.map_err(|error| error.to_string())?)?)
+        } else if let Some(proxy) = unpack::<TcpProxy>(any) {
+            match proxy.map_err(|error| error.to_string())?.cluster_specifier {
+                Some(ClusterSpecifier::Cluster(upstream)) => Handler::Tcp(upstream.into()),
+                _ => return Err("tcp_proxy: cluster is expected".into()),
+            }
+        } else {
+            return Err(format!("filter {:?} is not known: tcp_proxy and http_connection_manager are", filter.name));
+        };
+        Ok(Self { matches: ChainMatch::parse(chain.filter_chain_match.as_ref())?, tls, handler })
+    }
+}
+
+// === impl DownstreamTls ===
+
+impl DownstreamTls {
+    fn parse(socket: &api::envoy::envoy::config::core::v3::TransportSocket) -> Result<Self, String> {
+        use api::envoy::envoy::config::core::v3::transport_socket::ConfigType;
+        let Some(ConfigType::TypedConfig(any)) = &socket.config_type else {
+            return Err("transport_socket: typed_config is expected".into());
+        };
+        let context = unpack::<DownstreamTlsContext>(any)
+            .ok_or_else(|| format!("transport_socket: {:?}: DownstreamTlsContext is accepted", any.type_url))?
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            requires_certificate: context.require_client_certificate.is_some_and(|flag| flag.value),
+            alpn: context.common_tls_context.unwrap_or_default().alpn_protocols,
+        })
+    }
+}
+
+// === impl HttpHandler ===
+
+impl HttpHandler {
+    fn parse(manager: &http::HttpConnectionManager) -> Result<Self, String> {
+        use http::http_connection_manager::{ForwardClientCertDetails, RouteSpecifier};
+        if let Some(other) = manager.http_filters.iter().find(|filter| filter.name != "envoy.filters.http.router") {
+            return Err(format!("http_filters: {:?} is not known: envoy.filters.http.router is", other.name));
+        }
+        let routes = match &manager.route_specifier {
+            Some(RouteSpecifier::Rds(rds)) => RouteSource::Named(rds.route_config_name.as_str().into()),
+            Some(RouteSpecifier::RouteConfig(routes)) => {
+                RouteSource::Inline(Arc::new(RouteTable::from_proto(routes).map_err(|error| error.reason)?))
+            }
+            _ => return Err("route_specifier: rds or route_config is expected".into()),
+        };
+        let sets = manager.forward_client_cert_details() == ForwardClientCertDetails::SanitizeSet;
+        Ok(Self { routes, sets_client_certificate: sets })
+    }
+}

@@ -1,0 +1,53 @@
+//! Runs Envoy, and runs it again when it dies.
+
+use anyhow::Context;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::path::Path;
+use std::time::Duration;
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+const RESTART: Duration = Duration::from_millis(500);
+/// How long Envoy may take to leave after SIGTERM.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Keeps `binary` running with the bootstrap at `config` until `shutdown`, and then ends it.
+///
+/// # Errors
+/// If it cannot be started at all.
+pub async fn keep_running(binary: &Path, config: &Path, shutdown: CancellationToken) -> anyhow::Result<()> {
+    loop {
+        let mut child = start(binary, config)?;
+        tokio::select! {
+            () = shutdown.cancelled() => return end(child).await,
+            status = child.wait() => tracing::warn!(status = ?status, "Envoy ended; starting it again"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(RESTART) => {}
+        }
+    }
+}
+
+fn start(binary: &Path, config: &Path) -> anyhow::Result<Child> {
+    Command::new(binary)
+        .arg("--config-path")
+        .arg(config)
+        .args(["--concurrency", "2", "--disable-hot-restart", "--log-level", "warning"])
+        // Should we be killed, nobody would end it: the runtime does, when this handle is dropped.
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("envoy: run {}", binary.display()))
+}
+
+async fn end(mut child: Child) -> anyhow::Result<()> {
+    if let Some(pid) = child.id() {
+        // It may have gone by itself in this moment.
+        let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM);
+    }
+    if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
+        child.kill().await.context("kill Envoy")?;
+    }
+    Ok(())
+}
