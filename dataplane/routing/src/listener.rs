@@ -28,6 +28,8 @@ pub struct Listener {
     pub name: Arc<str>,
     /// The addresses that it binds; none if connections are handed to it.
     pub bind: Vec<SocketAddr>,
+    /// The destinations whose connections are handed to it.
+    pub captures: Vec<SocketAddr>,
     /// Whose connections it takes.
     pub direction: Direction,
     /// Whether connections are redirected to it, and are handed on by their original destination.
@@ -89,9 +91,6 @@ pub enum RouteSource {
 /// How a connection begins, as far as was looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Beginning<'a> {
-    /// Not known: nothing came in time, or nobody looked.
-    #[default]
-    Unknown,
     /// A TLS client's hello.
     Tls {
         /// The server that it asks for.
@@ -99,13 +98,12 @@ pub enum Beginning<'a> {
         /// The protocols that it offers.
         alpn: &'a [String],
     },
-    /// HTTP/1.0 in the clear.
-    Http10,
-    /// HTTP/1.1 in the clear.
-    Http11,
+    /// HTTP/1 in the clear.
+    Http1,
     /// HTTP/2 in the clear.
     Http2,
-    /// Something else.
+    /// Something else, or nothing in time, or nobody looked.
+    #[default]
     Bytes,
 }
 
@@ -147,9 +145,11 @@ impl Listener {
         }
         let by_filter = listener.listener_filters.iter().any(|filter| filter.name == ORIGINAL_DST);
         let chains = listener.filter_chains.iter().map(|chain| Chain::parse(chain).map_err(reject));
+        let (bind, captures) = if is_bound { (addresses, Vec::new()) } else { (Vec::new(), addresses) };
         Ok(Self {
             name: resource.name.clone(),
-            bind: if is_bound { addresses } else { Vec::new() },
+            bind,
+            captures,
             direction,
             original_destination: by_filter || listener.use_original_dst.as_ref().is_some_and(|flag| flag.value),
             inspects: listener.listener_filters.iter().any(|filter| filter.name != ORIGINAL_DST),
@@ -243,10 +243,9 @@ impl ChainMatch {
         let has = |name: &str| self.application_protocols.iter().any(|protocol| protocol == name);
         let fits = match beginning {
             Beginning::Tls { alpn, .. } => alpn.iter().any(|offered| has(offered)),
-            Beginning::Http10 => has("http/1.0"),
-            Beginning::Http11 => has("http/1.1"),
+            Beginning::Http1 => has("http/1.1"),
             Beginning::Http2 => has("h2c"),
-            Beginning::Unknown | Beginning::Bytes => false,
+            Beginning::Bytes => false,
         };
         fits.then_some(1)
     }

@@ -58,6 +58,8 @@ pub struct RetryPolicy {
     pub on_refused_stream: bool,
     /// gRPC status UNAVAILABLE in the headers.
     pub on_unavailable: bool,
+    /// gRPC status CANCELLED in the headers.
+    pub on_cancelled: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,6 +190,7 @@ impl RetryPolicy {
             on_connect_failure: on("connect-failure"),
             on_refused_stream: on("refused-stream"),
             on_unavailable: on("unavailable"),
+            on_cancelled: on("cancelled"),
         }
     }
 }

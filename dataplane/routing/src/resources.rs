@@ -1,0 +1,155 @@
+//! All resources that were received, parsed; a response is taken whole or not at all.
+
+use crate::endpoint::{self, Facts};
+use crate::upstream::UpstreamSettings;
+use crate::{Discovery, Handler, Listener, Name, Rejection, RouteSource, RouteTable, RoutingTable, Upstream};
+use crate::{decode, names, trust};
+use api::envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use model::TrustBundle;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use xds::{Resource, type_url};
+
+/// What was received so far.
+#[derive(Debug, Default)]
+pub struct Resources {
+    listeners: BTreeMap<Arc<str>, Arc<Listener>>,
+    routes: HashMap<Arc<str>, Arc<RouteTable>>,
+    settings: HashMap<Arc<str>, Arc<UpstreamSettings>>,
+    assignments: HashMap<Arc<str>, Vec<Facts>>,
+    upstreams: HashMap<Arc<str>, Arc<Upstream>>,
+    bundles: Arc<[TrustBundle]>,
+    names: Arc<[Name]>,
+    listening: bool,
+}
+
+// === impl Resources ===
+
+impl Resources {
+    /// Takes one response: what changed, and what is gone. On an error nothing has changed.
+    ///
+    /// # Errors
+    /// If a resource cannot be honoured; it names the resource, the field and what is accepted.
+    pub fn apply(&mut self, type_url: &str, changed: &[Resource], removed: &[Arc<str>]) -> Result<(), Rejection> {
+        match type_url {
+            type_url::CLUSTER => {
+                let parsed = parsed(changed, UpstreamSettings::parse)?;
+                let names: Vec<_> = parsed.iter().map(|(name, _)| name.clone()).collect();
+                merge(&mut self.settings, parsed, removed);
+                for name in removed {
+                    self.assignments.remove(name);
+                }
+                self.rebuild(names.iter().chain(removed));
+            }
+            type_url::ENDPOINT => {
+                for (name, facts) in parsed(changed, assignment)? {
+                    self.assignments.insert(name, (*facts).clone());
+                }
+                for name in removed {
+                    self.assignments.insert(name.clone(), Vec::new());
+                }
+                self.rebuild(changed.iter().map(|resource| &resource.name).chain(removed));
+            }
+            type_url::LISTENER => {
+                let parsed = parsed(changed, Listener::parse)?;
+                self.listeners.retain(|name, _| !removed.contains(name));
+                self.listeners.extend(parsed);
+                self.listening = true;
+            }
+            type_url::ROUTE => {
+                let parsed = parsed(changed, RouteTable::parse)?;
+                merge(&mut self.routes, parsed, removed);
+            }
+            type_url::SECRET => {
+                if let Some(roots) = changed.iter().find(|resource| *resource.name == *trust::ROOTS) {
+                    self.bundles = trust::parse(roots)?.into();
+                }
+            }
+            type_url::NAME_TABLE => {
+                if let Some(table) = changed.first() {
+                    self.names = names::parse(table)?.into();
+                }
+            }
+            other => return Err(Rejection::new(other, "this type was not asked for")),
+        }
+        Ok(())
+    }
+
+    /// What is asked for by name.
+    pub fn wanted(&self, type_url: &str) -> BTreeSet<Arc<str>> {
+        match type_url {
+            type_url::ENDPOINT => {
+                let by_eds = self.settings.values().filter(|settings| settings.discovery == Discovery::Eds);
+                by_eds.map(|settings| settings.name.clone()).collect()
+            }
+            type_url::ROUTE => self.listeners.values().flat_map(|listener| named_routes(listener)).cloned().collect(),
+            type_url::SECRET => BTreeSet::from([trust::ROOTS.into()]),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// The table of what is known; a listener is in it once its routes are.
+    pub fn table(&self) -> RoutingTable {
+        let is_warm = |listener: &Listener| named_routes(listener).all(|name| self.routes.contains_key(name));
+        let warm = || self.listeners.iter().filter(|(_, listener)| is_warm(listener));
+        RoutingTable {
+            listeners: warm().map(|(name, listener)| (name.clone(), listener.clone())).collect(),
+            captured: warm()
+                .flat_map(|(_, listener)| listener.captures.iter().map(|address| (*address, listener.clone())))
+                .collect(),
+            routes: self.routes.clone(),
+            upstreams: self.upstreams.clone(),
+            bundles: self.bundles.clone(),
+            names: self.names.clone(),
+        }
+    }
+
+    /// Whether everything that was asked for has come once.
+    pub fn is_complete(&self) -> bool {
+        let has_routes = |listener: &Arc<Listener>| named_routes(listener).all(|name| self.routes.contains_key(name));
+        self.listening
+            && self.listeners.values().all(has_routes)
+            && self.wanted(type_url::ENDPOINT).iter().all(|name| self.assignments.contains_key(name))
+    }
+
+    fn rebuild<'a>(&mut self, names: impl Iterator<Item = &'a Arc<str>>) {
+        for name in names {
+            let Some(settings) = self.settings.get(name) else {
+                self.upstreams.remove(name);
+                continue;
+            };
+            let assigned = self.assignments.get(name).map(Vec::as_slice).unwrap_or_default();
+            let before = self.upstreams.get(name).map(|before| &**before);
+            let upstream = Upstream::new(settings.clone(), assigned, before);
+            self.upstreams.insert(name.clone(), Arc::new(upstream));
+        }
+    }
+}
+
+type Parsed<T> = Vec<(Arc<str>, Arc<T>)>;
+
+fn parsed<T>(resources: &[Resource], parse: impl Fn(&Resource) -> Result<T, Rejection>) -> Result<Parsed<T>, Rejection> {
+    resources.iter().map(|resource| Ok((resource.name.clone(), Arc::new(parse(resource)?)))).collect()
+}
+
+fn merge<T>(into: &mut HashMap<Arc<str>, Arc<T>>, parsed: Parsed<T>, removed: &[Arc<str>]) {
+    for name in removed {
+        into.remove(name);
+    }
+    into.extend(parsed);
+}
+
+fn assignment(resource: &Resource) -> Result<Vec<Facts>, Rejection> {
+    let assignment: ClusterLoadAssignment = decode::message(resource)?;
+    endpoint::parse(&assignment).map_err(|reason| Rejection::new(&resource.name, reason))
+}
+
+fn named_routes(listener: &Listener) -> impl Iterator<Item = &Arc<str>> {
+    listener.chains().filter_map(|chain| match &chain.handler {
+        Handler::Http(http) => match &http.routes {
+            RouteSource::Named(name) => Some(name),
+            RouteSource::Inline(_) => None,
+        },
+        Handler::Tcp(_) => None,
+    })
+}

@@ -1,0 +1,198 @@
+//! Upstreams: what Envoy calls a cluster. How its endpoints are found, spoken to and chosen.
+
+use crate::balance::Balance;
+use crate::decode::{duration, message, unpack};
+use crate::endpoint::{self, Facts};
+use crate::{Endpoint, Load, Rejection};
+use api::envoy::envoy::config::cluster::v3 as proto;
+use api::envoy::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
+use api::envoy::envoy::extensions::transport_sockets::tls::v3::{
+    UpstreamTlsContext, common_tls_context::ValidationContextType,
+};
+use api::envoy::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use api::envoy::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
+};
+use api::envoy::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use model::WorkloadIdentity;
+use proto::cluster::{ClusterDiscoveryType, DiscoveryType};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// An upstream with its endpoints of the moment.
+#[derive(Debug)]
+pub struct Upstream {
+    /// How it is spoken to.
+    pub settings: Arc<UpstreamSettings>,
+    /// All its endpoints.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    balance: Balance,
+}
+
+/// How an upstream is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamSettings {
+    /// Its name: `outbound|9080||reviews.default.svc.cluster.local`.
+    pub name: Arc<str>,
+    /// How its endpoints are found.
+    pub discovery: Discovery,
+    /// The HTTP that it speaks.
+    pub http: HttpVersion,
+    /// How long connecting may take, if it says.
+    pub connect_timeout: Option<Duration>,
+    /// The mesh's mTLS, for endpoints that take it.
+    pub tls: Option<UpstreamTls>,
+    listed: Vec<Facts>,
+}
+
+/// How endpoints are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discovery {
+    /// Told by EDS.
+    Eds,
+    /// Listed in the upstream itself; names are resolved when connections are made.
+    Listed,
+    /// Where the connection was going.
+    OriginalDestination,
+}
+
+/// Which HTTP is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// The caller's.
+    AsAsked,
+}
+
+/// How TLS is spoken to an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// The server name that is sent.
+    pub sni: Arc<str>,
+    /// What is offered in ALPN.
+    pub alpn: Vec<String>,
+    /// Who may answer.
+    pub expected: BTreeSet<WorkloadIdentity>,
+}
+
+/// Numbers endpoints. Starts where no small test number is, so that mistaken identities show.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// `assigned` are the endpoints that EDS tells. Endpoints that `before` had and that are spoken to as before stay
+    /// the same, with their load.
+    pub(crate) fn new(settings: Arc<UpstreamSettings>, assigned: &[Facts], before: Option<&Self>) -> Self {
+        let facts = if settings.discovery == Discovery::Eds { assigned } else { &settings.listed };
+        let before = before.filter(|before| before.settings == settings);
+        let known = |facts: &Facts| before?.endpoints.iter().find(|endpoint| endpoint.facts == *facts).cloned();
+        let endpoints: Vec<_> = facts.iter().map(|facts| known(facts).unwrap_or_else(|| numbered(facts.clone()))).collect();
+        Self { balance: Balance::new(&endpoints), settings, endpoints }
+    }
+
+    /// An endpoint for a request or connection that was going to `destination`; none of `tried` (by id) if another is
+    /// left. `now` is the time since any fixed moment, `draw` gives random numbers.
+    pub fn pick(
+        &self,
+        destination: SocketAddr,
+        tried: &[u64],
+        now: Duration,
+        mut draw: impl FnMut() -> u64,
+    ) -> Option<Arc<Endpoint>> {
+        if self.settings.discovery == Discovery::OriginalDestination {
+            return Some(numbered(Facts::at(destination)));
+        }
+        self.balance.pick(tried, now, &mut draw).cloned()
+    }
+}
+
+fn numbered(facts: Facts) -> Arc<Endpoint> {
+    Arc::new(Endpoint { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), facts, load: Load::default() })
+}
+
+// === impl UpstreamSettings ===
+
+impl UpstreamSettings {
+    pub(crate) fn parse(resource: &xds::Resource) -> Result<Self, Rejection> {
+        let upstream: proto::Cluster = message(resource)?;
+        let reject = |reason: String| Rejection::new(&resource.name, reason);
+        let discovery = match upstream.cluster_discovery_type {
+            Some(ClusterDiscoveryType::Type(kind)) => match DiscoveryType::try_from(kind) {
+                Ok(DiscoveryType::Eds) => Discovery::Eds,
+                Ok(DiscoveryType::OriginalDst) => Discovery::OriginalDestination,
+                Ok(_) => Discovery::Listed,
+                Err(_) => return Err(reject(format!("type: {kind} is not known"))),
+            },
+            _ => return Err(reject("cluster_discovery_type: type is expected".into())),
+        };
+        let listed = upstream.load_assignment.as_ref().map(endpoint::parse).transpose().map_err(reject)?;
+        let mutual = upstream.transport_socket_matches.iter().find(|matches| matches.name == "tlsMode-istio");
+        let tls = mutual.and_then(|matches| matches.transport_socket.as_ref()).map(UpstreamTls::parse);
+        Ok(Self {
+            name: resource.name.clone(),
+            discovery,
+            http: HttpVersion::parse(&upstream).map_err(reject)?,
+            connect_timeout: duration(upstream.connect_timeout.as_ref()),
+            tls: tls.transpose().map_err(reject)?,
+            listed: listed.unwrap_or_default(),
+        })
+    }
+
+    /// The host of `outbound|PORT||HOST`; empty for other upstreams.
+    pub fn host(&self) -> &str {
+        self.name.strip_prefix("outbound|").and_then(|rest| rest.rsplit('|').next()).unwrap_or_default()
+    }
+}
+
+// === impl HttpVersion ===
+
+impl HttpVersion {
+    fn parse(upstream: &proto::Cluster) -> Result<Self, String> {
+        let Some(any) = upstream.typed_extension_protocol_options.values().next() else { return Ok(Self::AsAsked) };
+        let options = unpack::<HttpProtocolOptions>(any)
+            .ok_or_else(|| format!("typed_extension_protocol_options: {:?} is not known", any.type_url))?
+            .map_err(|error| error.to_string())?;
+        Ok(match options.upstream_protocol_options {
+            Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => match explicit.protocol_config {
+                Some(ProtocolConfig::Http2ProtocolOptions(_)) => Self::Http2,
+                _ => Self::Http1,
+            },
+            _ => Self::AsAsked,
+        })
+    }
+}
+
+// === impl UpstreamTls ===
+
+impl UpstreamTls {
+    fn parse(socket: &TransportSocket) -> Result<Self, String> {
+        let Some(ConfigType::TypedConfig(any)) = &socket.config_type else {
+            return Err("transport_socket: typed_config is expected".into());
+        };
+        let context = unpack::<UpstreamTlsContext>(any)
+            .ok_or_else(|| format!("transport_socket: {:?}: UpstreamTlsContext is accepted", any.type_url))?
+            .map_err(|error| error.to_string())?;
+        let common = context.common_tls_context.unwrap_or_default();
+        let Some(ValidationContextType::CombinedValidationContext(validation)) = common.validation_context_type else {
+            return Err("common_tls_context: combined_validation_context is expected".into());
+        };
+        let names = validation.default_validation_context.unwrap_or_default().match_typed_subject_alt_names;
+        let exact = names.iter().filter_map(|name| match name.matcher.as_ref()?.match_pattern.as_ref()? {
+            MatchPattern::Exact(name) => Some(name),
+            _ => None,
+        });
+        // A name that is no SPIFFE identity can never be shown by a peer of the mesh.
+        let expected: BTreeSet<WorkloadIdentity> = exact.filter_map(|name| name.parse().ok()).collect();
+        if expected.is_empty() {
+            return Err("match_typed_subject_alt_names: at least one SPIFFE identity is expected".into());
+        }
+        Ok(Self { sni: context.sni.into(), alpn: common.alpn_protocols, expected })
+    }
+}
