@@ -25,13 +25,9 @@ pub(crate) enum Seen {
     Bytes,
 }
 
-/// What to look for, and how long.
+/// How long and how far to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Look {
-    /// For TLS.
-    pub(crate) tls: bool,
-    /// For HTTP in the clear.
-    pub(crate) http: bool,
     /// How long.
     pub(crate) wait: Duration,
     /// The greatest hello, in bytes.
@@ -62,14 +58,11 @@ pub(crate) async fn detect(tcp: &mut TcpStream, buffer: &mut BytesMut, look: Loo
 
 /// What `bytes` are; none if more are needed to tell.
 pub(crate) fn decide(bytes: &[u8], look: Look) -> Option<Seen> {
-    if look.tls {
-        match hello::read(bytes, look.limit) {
-            Hello::Partial => return None,
-            Hello::Whole(hello) => return Some(Seen::Tls(hello)),
-            Hello::Other => {}
-        }
+    match hello::read(bytes, look.limit) {
+        Hello::Partial => None,
+        Hello::Whole(hello) => Some(Seen::Tls(hello)),
+        Hello::Other => http(bytes),
     }
-    if look.http { http(bytes) } else { Some(Seen::Bytes) }
 }
 
 fn http(bytes: &[u8]) -> Option<Seen> {
@@ -108,7 +101,7 @@ fn request_line(line: &[u8], whole: bool) -> bool {
 mod tests {
     use super::*;
 
-    const LOOK: Look = Look { tls: true, http: true, wait: Duration::from_secs(5), limit: 1 << 16 };
+    const LOOK: Look = Look { wait: Duration::from_secs(5), limit: 1 << 16 };
 
     /// What each prefix is found to be; what was found must not change with more bytes.
     fn found(bytes: &[u8]) -> Option<Seen> {

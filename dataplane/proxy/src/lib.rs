@@ -1,1 +1,34 @@
-//! Carries requests: accept, detect, TLS, HTTP, copy, record.
+//! The sidecar: takes connections, finds out what they carry, and brings them where the routing table says.
+//!
+//! ```text
+//! listen -> connection (detect, chain, TLS) -> http (route, retry) -> destination (pool) -> connect
+//!                                           -> tcp  (copy)         -> connect
+//! xDS -> state (Resources) -> RoutingTable, roots, names
+//! ```
+
+mod body;
+mod connect;
+mod connection;
+mod destination;
+mod detect;
+mod error;
+mod exchange;
+mod headers;
+mod hello;
+mod http;
+mod http2;
+mod listen;
+mod path;
+mod settings;
+mod shared;
+mod sidecar;
+mod state;
+mod stream;
+mod tcp;
+mod telemetry;
+mod upgrade;
+
+pub use error::ProxyError;
+pub use settings::Settings;
+pub use sidecar::{Parts, Sidecar};
+pub use telemetry::{Metrics, Owner};

@@ -11,8 +11,6 @@ pub struct Settings {
     pub max_connections: usize,
     /// Length asked for of a listening socket's queue; the kernel caps it (`net.core.somaxconn`). Default 4096.
     pub backlog: u32,
-    /// How long to look for a protocol where a listener does not say. Default 5000.
-    pub detection_ms: u64,
     /// The greatest TLS hello that is read, in bytes. Default 65 536.
     pub hello_bytes: usize,
     /// How long a TLS handshake may take. Default 10 000.
@@ -21,11 +19,12 @@ pub struct Settings {
     pub header_bytes: usize,
     /// The greatest number of header fields. Default 100.
     pub headers: usize,
-    /// How long a request's head may take from its first byte. Default 10 000.
+    /// How long a caller may take for a request's head, the wait before it included. Default 60 000.
     pub header_ms: u64,
-    /// How long a connection may carry nothing: a kept-alive one, or a TCP stream. Default 3 600 000.
+    /// How long a TCP stream may carry nothing; it is cut after once to twice that. Default 3 600 000.
     pub idle_ms: u64,
-    /// How long an upstream connection waits for its next request. Default 60 000.
+    /// How long an upstream connection waits for its next request; less than `headerMs` of the next proxy, which would
+    /// close it. Default 30 000.
     pub pool_idle_ms: u64,
     /// Connections to one endpoint that wait for their next request. Default 1024.
     pub pool_idle: usize,
@@ -43,7 +42,7 @@ pub struct Settings {
     pub retry_bytes: usize,
     /// How long requests may go on after a shutdown or a listener's removal began. Default 5000.
     pub drain_ms: u64,
-    /// The greatest buffer of a TCP stream's direction, in bytes; it begins at 16 KiB. Default 131 072.
+    /// The buffer of each direction of a TCP stream, in bytes. Default 32 768.
     pub copy_bytes: usize,
     /// How long connecting may take where the upstream does not say. Default 10 000.
     pub connect_ms: u64,
@@ -56,14 +55,13 @@ impl Default for Settings {
         Self {
             max_connections: 20_000,
             backlog: 4096,
-            detection_ms: 5000,
             hello_bytes: 65_536,
             handshake_ms: 10_000,
             header_bytes: 65_536,
             headers: 100,
-            header_ms: 10_000,
+            header_ms: 60_000,
             idle_ms: 3_600_000,
-            pool_idle_ms: 60_000,
+            pool_idle_ms: 30_000,
             pool_idle: 1024,
             streams: 1024,
             http2_connections: 4,
@@ -72,17 +70,13 @@ impl Default for Settings {
             connection_window: 1_048_576,
             retry_bytes: 65_536,
             drain_ms: 5000,
-            copy_bytes: 131_072,
+            copy_bytes: 32_768,
             connect_ms: 10_000,
         }
     }
 }
 
 impl Settings {
-    pub(crate) fn detection(&self) -> Duration {
-        Duration::from_millis(self.detection_ms)
-    }
-
     pub(crate) fn handshake(&self) -> Duration {
         Duration::from_millis(self.handshake_ms)
     }

@@ -1,13 +1,12 @@
-//! One byte stream: TCP, perhaps with bytes already read, perhaps under TLS on either side.
+//! One byte stream: TCP, perhaps with bytes already read, perhaps under TLS on either side; or a Unix socket.
 
 use bytes::{Buf, Bytes};
 use rustls::CommonState;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{client, server};
 
 /// A TCP stream whose first bytes were read to look at them: they are read once more.
@@ -26,6 +25,8 @@ pub(crate) enum Stream {
     Server(Box<server::TlsStream<Replay>>),
     /// We are the TLS client.
     Client(Box<client::TlsStream<Replay>>),
+    /// An application's Unix socket.
+    Unix(UnixStream),
 }
 
 // === impl Replay ===
@@ -83,32 +84,30 @@ impl AsyncWrite for Replay {
 // === impl Stream ===
 
 impl Stream {
-    fn tcp(&self) -> &TcpStream {
+    fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            Self::Plain(replay) => &replay.tcp,
-            Self::Server(tls) => &tls.get_ref().0.tcp,
-            Self::Client(tls) => &tls.get_ref().0.tcp,
+            Self::Plain(replay) => Some(&replay.tcp),
+            Self::Server(tls) => Some(&tls.get_ref().0.tcp),
+            Self::Client(tls) => Some(&tls.get_ref().0.tcp),
+            Self::Unix(_) => None,
         }
     }
 
     /// The TLS session, if there is one.
     pub(crate) fn tls(&self) -> Option<&CommonState> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Unix(_) => None,
             Self::Server(tls) => Some(tls.get_ref().1),
             Self::Client(tls) => Some(tls.get_ref().1),
         }
     }
 
-    /// The peer's address; unspecified once the connection is gone.
-    pub(crate) fn peer(&self) -> SocketAddr {
-        self.tcp().peer_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into())
-    }
-
     /// Makes the coming close a reset, so that the peer cannot take a broken stream for a finished one.
     pub(crate) fn reset_on_close(&self) {
-        // A socket that is already gone has nothing to tell.
-        let _ = self.tcp().set_zero_linger();
+        if let Some(tcp) = self.tcp() {
+            // A socket that is already gone has nothing to tell.
+            let _ = tcp.set_zero_linger();
+        }
     }
 }
 
@@ -118,6 +117,7 @@ impl AsyncRead for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Server(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Client(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -128,6 +128,7 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Server(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Client(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -140,6 +141,7 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Server(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Client(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -152,6 +154,7 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Server(stream) => Pin::new(stream).poll_flush(cx),
             Self::Client(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -160,6 +163,7 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Server(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Client(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -127,3 +127,10 @@ fn key_error(error: rustls::Error) -> IdentityError {
         other => IdentityError::malformed("private key", other),
     }
 }
+
+/// The SHA-256 fingerprint of a certificate, in lower-case hexadecimal, as Envoy writes it into
+/// `x-forwarded-client-cert`.
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}

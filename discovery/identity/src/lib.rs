@@ -16,7 +16,7 @@ mod verifier;
 
 pub use bundle::Bundles;
 pub use ca_client::{CaClient, CsrKey, enroll};
-pub use certificate::{WorkloadCertificate, identity_of};
+pub use certificate::{WorkloadCertificate, fingerprint, identity_of};
 pub use error::IdentityError;
 pub use pem::pem;
 pub use renewal::{Renewal, RenewalSettings, RenewalState, renew};

@@ -1,0 +1,73 @@
+//! Connects to an endpoint: TCP or a Unix socket, with the mesh's mTLS where the endpoint takes it.
+
+use crate::ProxyError;
+use crate::destination::Destination;
+use crate::shared::Shared;
+use crate::stream::{Replay, Stream};
+use identity::{peer_identity, server_name};
+use model::WorkloadIdentity;
+use routing::Target;
+use std::io;
+use std::time::Duration;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// A connection, and who is at its other end if that was proved.
+pub(crate) struct Connected {
+    pub(crate) stream: Stream,
+    pub(crate) peer: Option<WorkloadIdentity>,
+}
+
+/// Connects; remembers of the endpoint whether that went well.
+///
+/// # Errors
+/// If it cannot be reached in time, or is not who it should be.
+pub(crate) async fn connect(shared: &Shared, destination: &Destination) -> Result<Connected, ProxyError> {
+    let target = &destination.endpoint.facts.target;
+    let limit = destination.settings.connect_timeout.unwrap_or(shared.settings.connect());
+    let connected = match timeout(limit, dial(shared, destination)).await {
+        Ok(result) => result.map_err(|source| ProxyError::Connect { target: target.clone(), source }),
+        Err(_) => Err(ProxyError::Late { target: target.clone() }),
+    };
+    match &connected {
+        Ok(_) => destination.endpoint.load.reached(),
+        Err(error) => {
+            tracing::debug!(%error, upstream = %destination.settings.name, "endpoint not reached");
+            destination.endpoint.load.failed(shared.now());
+        }
+    }
+    connected
+}
+
+async fn dial(shared: &Shared, destination: &Destination) -> io::Result<Connected> {
+    let tcp = match &destination.endpoint.facts.target {
+        Target::Socket(address) => TcpStream::connect(address).await?,
+        Target::Name(name, port) => TcpStream::connect((&**name, *port)).await?,
+        Target::Unix(path) => {
+            let stream = Stream::Unix(UnixStream::connect(path).await?);
+            return Ok(Connected { stream, peer: None });
+        }
+    };
+    tcp.set_nodelay(true)?;
+    keep_alive(&tcp)?;
+    if !destination.endpoint.facts.tls {
+        return Ok(Connected { stream: Stream::Plain(tcp.into()), peer: None });
+    }
+    let Some((config, sni)) = destination.client(&shared.identity) else {
+        return Err(io::Error::other("the endpoint takes mTLS, and it is not known who should answer"));
+    };
+    let name = server_name(sni).map_err(io::Error::other)?;
+    let tls = TlsConnector::from(config).connect(name, Replay::from(tcp)).await?;
+    let peer = peer_identity(tls.get_ref().1.peer_certificates());
+    Ok(Connected { stream: Stream::Client(Box::new(tls)), peer })
+}
+
+/// A peer that vanished without a word is noticed within about a minute, on a connection that carries nothing.
+pub(crate) fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
+    let probing = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
+    socket2::SockRef::from(tcp).set_tcp_keepalive(&probing)
+}

@@ -1,0 +1,172 @@
+//! One accepted connection: where it was going, how it begins, which chain takes it, and what it carries.
+
+use crate::detect::{Look, Seen, detect};
+use crate::http;
+use crate::shared::Shared;
+use crate::stream::{Replay, Stream};
+use crate::tcp;
+use ::http::HeaderValue;
+use bytes::BytesMut;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use identity::{fingerprint, peer_identity};
+use model::WorkloadIdentity;
+use routing::{Beginning, Chain, Direction, Handler, HttpHandler, Listener};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+/// A connection on its way to its handler.
+pub(crate) struct Connection {
+    pub(crate) shared: Arc<Shared>,
+    /// The name of the listener that took it.
+    pub(crate) listener: Arc<str>,
+    pub(crate) address: SocketAddr,
+}
+
+impl Connection {
+    /// Serves it to its end.
+    pub(crate) async fn serve(self, tcp: TcpStream) {
+        if let Err(error) = self.take(tcp).await {
+            tracing::debug!(caller = %self.address, listener = %self.listener, %error, "connection ended");
+        }
+    }
+
+    async fn take(&self, mut tcp: TcpStream) -> io::Result<()> {
+        tcp.set_nodelay(true)?;
+        crate::connect::keep_alive(&tcp)?;
+        // The table of now: chains may have changed since the listener was bound.
+        let table = self.shared.table.load_full();
+        let Some(bound) = table.listeners.get(&self.listener) else { return reset(&tcp) };
+        let destination = if bound.original_destination { original_destination(&tcp)? } else { tcp.local_addr()? };
+        let listener = match bound.direction {
+            Direction::Outbound if bound.original_destination => table.captured(destination).unwrap_or(bound),
+            _ => bound,
+        };
+        let mut first = BytesMut::new();
+        let seen = if listener.inspects {
+            let look = Look { wait: listener.inspection, limit: self.shared.settings.hello_bytes };
+            detect(&mut tcp, &mut first, look).await?
+        } else {
+            Seen::Bytes
+        };
+        let Some(chain) = listener.chain(destination, beginning(&seen)) else { return reset(&tcp) };
+        self.hand_over(listener, chain, Replay::new(tcp, first.freeze()), destination).await
+    }
+
+    async fn hand_over(&self, listener: &Listener, chain: &Chain, tcp: Replay, destination: SocketAddr) -> io::Result<()> {
+        let stream = match &chain.tls {
+            None => Stream::Plain(tcp),
+            Some(tls) => {
+                let accepting = TlsAcceptor::from(self.shared.server(tls)).accept(tcp);
+                let accepted = timeout(self.shared.settings.handshake(), accepting).await;
+                Stream::Server(Box::new(accepted.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??))
+            }
+        };
+        let certificates = stream.tls().and_then(|session| session.peer_certificates());
+        let peer = peer_identity(certificates);
+        match &chain.handler {
+            Handler::Tcp(upstream) => {
+                let caller = tcp::Caller {
+                    shared: &self.shared,
+                    direction: listener.direction,
+                    destination,
+                    address: self.address,
+                    peer,
+                };
+                caller.carry(stream, upstream).await;
+                Ok(())
+            }
+            Handler::Http(handler) => {
+                let certificate = certificates
+                    .and_then(<[_]>::first)
+                    .zip(peer.as_ref())
+                    .and_then(|(certificate, peer)| self.client_certificate(&fingerprint(certificate), peer));
+                let caller = http::Caller {
+                    shared: self.shared.clone(),
+                    handler: HttpHandler::clone(handler),
+                    direction: listener.direction,
+                    destination,
+                    address: self.address,
+                    certificate,
+                    over_tls: stream.tls().is_some(),
+                    inbound: (listener.direction == Direction::Inbound)
+                        .then(|| self.shared.telemetry.inbound("", peer.as_ref())),
+                };
+                self.requests(stream, caller).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Serves requests until the caller has no more, or a drain lets the last one end.
+    async fn requests(&self, stream: Stream, caller: http::Caller) {
+        let settings = &self.shared.settings;
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(settings.header())
+            .max_headers(settings.headers)
+            .max_buf_size(settings.header_bytes)
+            .auto_date_header(false);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(settings.streams)
+            .initial_stream_window_size(settings.stream_window)
+            .initial_connection_window_size(settings.connection_window)
+            .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
+            .auto_date_header(false);
+        let caller = Arc::new(caller);
+        let service = hyper::service::service_fn(move |request| caller.clone().handle(request));
+        let mut serving = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = &mut serving => ended,
+            () = self.shared.abort.cancelled() => return,
+            () = self.shared.drain.cancelled() => {
+                serving.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = &mut serving => ended,
+                    () = self.shared.abort.cancelled() => return,
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(caller = %self.address, error = http::chain(&*error), "caller's connection broke");
+        }
+    }
+
+    /// `By=...;Hash=...;Subject="";URI=...`, as Istio's Envoy writes it.
+    fn client_certificate(&self, hash: &str, peer: &WorkloadIdentity) -> Option<HeaderValue> {
+        let by = self.shared.telemetry.principal();
+        HeaderValue::from_str(&format!("By={by};Hash={hash};Subject=\"\";URI={peer}")).ok()
+    }
+}
+
+fn beginning(seen: &Seen) -> Beginning<'_> {
+    match seen {
+        Seen::Tls(hello) => {
+            Beginning::Tls { server_name: hello.server_name.as_deref().unwrap_or_default(), alpn: &hello.alpn }
+        }
+        Seen::Http1 => Beginning::Http1,
+        Seen::Http2 => Beginning::Http2,
+        Seen::Bytes => Beginning::Bytes,
+    }
+}
+
+/// Where a redirected connection was going; its own address if it was not redirected.
+fn original_destination(tcp: &TcpStream) -> io::Result<SocketAddr> {
+    let socket = socket2::SockRef::from(tcp);
+    let own = tcp.local_addr()?;
+    let original = if own.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
+    Ok(original.ok().and_then(|address| address.as_socket()).unwrap_or(own))
+}
+
+fn reset(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_zero_linger()
+}

@@ -1,0 +1,216 @@
+//! One request and its response, from the first byte to the last: what it holds, and what is recorded of it.
+
+use crate::body::ResponseBody;
+use crate::destination::{Connection, Destination};
+use crate::http2::Place;
+use crate::shared::Shared;
+use crate::telemetry::{Flag, Outcome, Series};
+use bytes::Bytes;
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, Method, Response, StatusCode};
+use hyper::body::Incoming;
+use routing::{Direction, Endpoint};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// What is known of a request when it comes in.
+pub(crate) struct Asked {
+    pub(crate) began: Instant,
+    pub(crate) direction: Direction,
+    pub(crate) caller: SocketAddr,
+    pub(crate) method: Method,
+    pub(crate) authority: Authority,
+    pub(crate) path: PathAndQuery,
+    pub(crate) is_grpc: bool,
+    pub(crate) sent: Sent,
+}
+
+/// How many bytes the request's body has.
+pub(crate) enum Sent {
+    /// So many.
+    Known(u64),
+    /// As many as have passed.
+    Passing(Arc<AtomicU64>),
+}
+
+/// What carries the request to the upstream.
+pub(crate) enum Carrier {
+    /// A connection for itself, which goes back when the response was read.
+    Http1(Connection),
+    /// A share of a connection.
+    Http2(#[expect(dead_code, reason = "held, so that the request counts on its connection")] Place),
+}
+
+/// A request that counts as load of its endpoint for as long as this lives.
+pub(crate) struct Busy(Arc<Endpoint>);
+
+/// A request that is answered by an upstream. Whatever ends it, it is recorded once.
+pub(crate) struct Exchange {
+    shared: Arc<Shared>,
+    asked: Asked,
+    series: Arc<Series>,
+    destination: Arc<Destination>,
+    carrier: Option<Carrier>,
+    outcome: Outcome,
+    received: u64,
+    recorded: bool,
+    _busy: Busy,
+}
+
+// === impl Busy ===
+
+impl Busy {
+    pub(crate) fn new(endpoint: &Arc<Endpoint>) -> Self {
+        endpoint.load.begin();
+        Self(endpoint.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.load.end();
+    }
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        asked: Asked,
+        series: Arc<Series>,
+        destination: Arc<Destination>,
+        carrier: Carrier,
+        busy: Busy,
+    ) -> Self {
+        let outcome = Outcome { status: 0, flag: Flag::None, grpc: None };
+        Self {
+            shared,
+            asked,
+            series,
+            destination,
+            carrier: Some(carrier),
+            outcome,
+            received: 0,
+            recorded: false,
+            _busy: busy,
+        }
+    }
+
+    /// The upstream's response, whose body carries the exchange to its end.
+    pub(crate) fn answer(mut self, response: Response<Incoming>) -> Response<ResponseBody> {
+        self.head(response.status(), response.headers());
+        if hyper::body::Body::is_end_stream(response.body()) {
+            self.complete();
+            return response.map(|_| ResponseBody::Own(None));
+        }
+        response.map(|body| ResponseBody::Upstream { body, exchange: Box::new(self) })
+    }
+
+    /// The head of the response came.
+    pub(crate) fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.outcome.status = status.as_u16();
+        self.outcome.grpc = self.asked.is_grpc.then(|| grpc_status(headers).unwrap_or(0));
+    }
+
+    /// A piece of the response's body passed.
+    pub(crate) fn passed(&mut self, bytes: u64, trailers: Option<&HeaderMap>) {
+        self.received += bytes;
+        if let (Some(status), Some(trailers)) = (&mut self.outcome.grpc, trailers) {
+            *status = grpc_status(trailers).unwrap_or(*status);
+        }
+    }
+
+    /// The response was read to its end: its connection can carry the next.
+    pub(crate) fn complete(&mut self) {
+        if let Some(Carrier::Http1(connection)) = self.carrier.take() {
+            self.destination.keep(connection, self.shared.settings.pool_idle);
+        }
+        self.record();
+    }
+
+    /// The upstream broke the response off.
+    pub(crate) fn broken(&mut self) {
+        self.outcome.flag = Flag::UpstreamReset;
+        self.record();
+    }
+
+    fn record(&mut self) {
+        if std::mem::replace(&mut self.recorded, true) {
+            return;
+        }
+        self.asked.record(&self.series, self.outcome, self.received, Some(&self.destination));
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.recorded {
+            // The caller went away before the end; a connection with half a response on it closes here.
+            self.outcome.flag = Flag::DownstreamReset;
+            self.record();
+        }
+    }
+}
+
+// === impl Asked ===
+
+impl Asked {
+    /// An answer of our own, recorded.
+    pub(crate) fn refuse(&self, series: &Series, status: StatusCode, flag: Flag, why: String) -> Response<ResponseBody> {
+        let outcome = Outcome { status: status.as_u16(), flag, grpc: None };
+        self.record(series, outcome, why.len() as u64, None);
+        own_answer(status, why)
+    }
+
+    fn record(&self, series: &Series, outcome: Outcome, received: u64, destination: Option<&Destination>) {
+        let took = self.began.elapsed();
+        let sent = self.sent.bytes();
+        series.requests(outcome).record(took, sent, received);
+        tracing::info!(
+            target: "access",
+            direction = match self.direction { Direction::Outbound => "outbound", Direction::Inbound => "inbound" },
+            method = %self.method,
+            authority = %self.authority,
+            path = %self.path,
+            status = outcome.status,
+            flags = outcome.flag.as_str(),
+            received = sent,
+            sent = received,
+            duration_ms = took.as_millis(),
+            caller = %self.caller,
+            source = series.source(),
+            destination = series.destination(),
+            upstream = destination.map(|destination| &*destination.settings.name),
+            endpoint = destination.map(|destination| tracing::field::display(&destination.endpoint.facts.target)),
+        );
+    }
+}
+
+/// An answer of the proxy itself.
+pub(crate) fn own_answer(status: StatusCode, text: String) -> Response<ResponseBody> {
+    let body = (!text.is_empty()).then(|| Bytes::from(text));
+    let mut response = Response::new(ResponseBody::Own(body));
+    *response.status_mut() = status;
+    let plain = http::HeaderValue::from_static("text/plain");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
+    response
+}
+
+/// The gRPC status in headers or trailers.
+pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+// === impl Sent ===
+
+impl Sent {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Known(bytes) => *bytes,
+            Self::Passing(passed) => passed.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Header fields that a proxy takes away, sets, or completes.
+
+use http::header::{CONNECTION, CONTENT_TYPE, Entry, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
+
+/// Who the caller is, as Istio's Envoy tells the application.
+pub(crate) const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// The authority that a request names: that of its target, else its `Host` (RFC 9110, section 7.2). A request with
+/// several different `Host` fields names none.
+pub(crate) fn authority<B>(request: &Request<B>) -> Option<Authority> {
+    if let Some(authority) = request.uri().authority() {
+        return Some(authority.clone());
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = hosts.next()?;
+    if hosts.next().is_some() {
+        return None;
+    }
+    Authority::from_maybe_shared(bytes::Bytes::copy_from_slice(host.as_bytes())).ok()
+}
+
+/// Whether the request wants to go on as a WebSocket.
+pub(crate) fn is_websocket(version: Version, headers: &HeaderMap) -> bool {
+    let wants = |name, token: &str| {
+        headers.get_all(name).iter().filter_map(|value: &HeaderValue| value.to_str().ok()).any(|value| {
+            value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
+        })
+    };
+    version == Version::HTTP_11 && wants(CONNECTION, "upgrade") && wants(UPGRADE, "websocket")
+}
+
+/// Whether it is gRPC.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Takes away what is meant for this hop only (RFC 9110, section 7.6.1); a WebSocket's upgrade stays.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap, is_websocket: bool) {
+    if let Some(named) = headers.remove(CONNECTION) {
+        for name in named.to_str().unwrap_or_default().split(',') {
+            if let Ok(name) = name.trim().parse::<HeaderName>()
+                && (name != UPGRADE || !is_websocket)
+            {
+                headers.remove(name);
+            }
+        }
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING] {
+        headers.remove(name);
+    }
+    if let Entry::Occupied(te) = headers.entry(TE)
+        && te.get() != "trailers"
+    {
+        te.remove();
+    }
+    if is_websocket {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    } else {
+        headers.remove(UPGRADE);
+    }
+}
+
+/// Completes a request's fields: what the handshake proved of the caller and nothing that it claims, the scheme, an id.
+pub(crate) fn complete(headers: &mut HeaderMap, proved: Option<&HeaderValue>, over_tls: bool) {
+    match proved {
+        Some(certificate) => {
+            headers.insert(CLIENT_CERTIFICATE, certificate.clone());
+        }
+        None => {
+            headers.remove(CLIENT_CERTIFICATE);
+        }
+    }
+    if let Entry::Vacant(scheme) = headers.entry(FORWARDED_PROTO) {
+        scheme.insert(HeaderValue::from_static(if over_tls { "https" } else { "http" }));
+    }
+    if let Entry::Vacant(id) = headers.entry(REQUEST_ID)
+        && let Ok(new) = HeaderValue::from_str(&new_id())
+    {
+        id.insert(new);
+    }
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn new_id() -> String {
+    let bits: u128 = rand::random();
+    let bits = (bits & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        bits >> 96,
+        bits >> 80 & 0xffff,
+        bits >> 64 & 0xffff,
+        bits >> 48 & 0xffff,
+        bits & 0xffff_ffff_ffff
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let field = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        fields.iter().map(field).collect()
+    }
+
+    #[test]
+    fn fields_of_this_hop_go_no_further() {
+        let mut all = headers(&[
+            ("connection", "close, x-mine, upgrade"),
+            ("x-mine", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "close"),
+            ("transfer-encoding", "chunked"),
+            ("te", "gzip"),
+            ("upgrade", "h2c"),
+            ("accept", "*/*"),
+        ]);
+        strip_hop_by_hop(&mut all, false);
+        assert_eq!(all, headers(&[("accept", "*/*")]));
+    }
+
+    #[test]
+    fn a_websocket_keeps_its_upgrade_and_grpc_its_te() {
+        let mut all = headers(&[("connection", "Upgrade"), ("upgrade", "websocket"), ("te", "trailers")]);
+        assert!(is_websocket(Version::HTTP_11, &all));
+        strip_hop_by_hop(&mut all, true);
+        assert_eq!(all, headers(&[("connection", "upgrade"), ("upgrade", "websocket"), ("te", "trailers")]));
+    }
+
+    #[test]
+    fn nobody_can_claim_a_certificate() {
+        let mut all = headers(&[("x-forwarded-client-cert", "URI=spiffe://a/ns/b/sa/admin")]);
+        complete(&mut all, None, false);
+        assert_eq!(all.get(CLIENT_CERTIFICATE), None);
+        let proved = HeaderValue::from_static("URI=spiffe://a/ns/b/sa/c");
+        all = headers(&[("x-forwarded-client-cert", "URI=spiffe://a/ns/b/sa/admin")]);
+        complete(&mut all, Some(&proved), true);
+        assert_eq!(all.get_all(CLIENT_CERTIFICATE).iter().collect::<Vec<_>>(), [&proved]);
+    }
+
+    #[test]
+    fn two_hosts_are_none() {
+        let request = |hosts: &[&str]| {
+            let builder = hosts.iter().fold(Request::builder().uri("/"), |builder, host| builder.header(HOST, *host));
+            builder.body(()).expect("a request")
+        };
+        assert_eq!(authority(&request(&["a:80"])).as_ref().map(Authority::as_str), Some("a:80"));
+        assert_eq!(authority(&request(&["a", "b"])), None);
+        assert_eq!(authority(&request(&[])), None);
+    }
+
+    #[test]
+    fn ids_are_uuids_of_version_4() {
+        let id = new_id();
+        assert_eq!((id.len(), id.as_bytes()[14]), (36, b'4'), "{id}");
+        assert!(matches!(id.as_bytes()[19], b'8' | b'9' | b'a' | b'b'), "{id}");
+    }
+}

@@ -1,0 +1,70 @@
+//! What all connections of a sidecar share.
+
+use crate::Settings;
+use crate::destination::Destinations;
+use crate::telemetry::Telemetry;
+use arc_swap::ArcSwap;
+use identity::{ClientAuth, Expected, Identity, server_config};
+use parking_lot::Mutex;
+use routing::{DownstreamTls, RoutingTable};
+use rustls::ServerConfig;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Shared by all connections; cheap to reach, never locked for long.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) identity: Identity,
+    /// What is known of the mesh at the moment.
+    pub(crate) table: ArcSwap<RoutingTable>,
+    pub(crate) destinations: Destinations,
+    pub(crate) telemetry: Arc<Telemetry>,
+    /// Every task that was started.
+    pub(crate) tasks: TaskTracker,
+    /// Finish what you do, begin nothing.
+    pub(crate) drain: CancellationToken,
+    /// Stop at once.
+    pub(crate) abort: CancellationToken,
+    began: Instant,
+    servers: Mutex<HashMap<DownstreamTls, Arc<ServerConfig>>>,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(crate) fn new(settings: Settings, identity: Identity, telemetry: Telemetry) -> Self {
+        Self {
+            destinations: Destinations::default(),
+            settings,
+            identity,
+            table: ArcSwap::from_pointee(RoutingTable::default()),
+            telemetry: Arc::new(telemetry),
+            tasks: TaskTracker::new(),
+            drain: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            began: Instant::now(),
+            servers: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// The time on the clock by which endpoints are avoided.
+    pub(crate) fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// How TLS is taken; made once for each way.
+    pub(crate) fn server(&self, tls: &DownstreamTls) -> Arc<ServerConfig> {
+        let mut servers = self.servers.lock();
+        if let Some(config) = servers.get(tls) {
+            return config.clone();
+        }
+        let auth = if tls.requires_certificate { ClientAuth::Required } else { ClientAuth::Optional };
+        let alpn: Vec<&[u8]> = tls.alpn.iter().map(String::as_bytes).collect();
+        let config = server_config(&self.identity, auth, Expected::Any, &alpn);
+        servers.insert(tls.clone(), config.clone());
+        config
+    }
+}

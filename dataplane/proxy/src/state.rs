@@ -1,0 +1,69 @@
+//! Takes what the control plane sends, and makes it the table, the roots and the names of the moment.
+
+use crate::shared::Shared;
+use arc_swap::ArcSwap;
+use dns::{Entry, Zone};
+use identity::Bundles;
+use model::{Namespace, TrustBundle};
+use routing::{Name, Resources};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tokio::sync::watch;
+use xds::{Rejection, Resource, Sink, type_url};
+
+/// The receiving end of xDS.
+pub(crate) struct State {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) resources: Resources,
+    /// The own domain's roots, which count whatever the control plane says.
+    pub(crate) own_bundle: TrustBundle,
+    pub(crate) namespace: Namespace,
+    pub(crate) zone: Arc<ArcSwap<Zone>>,
+    /// Whether everything came once; changes with every table.
+    pub(crate) complete: watch::Sender<bool>,
+}
+
+const DOMAIN: &str = "cluster.local";
+
+impl Sink for State {
+    fn apply(&mut self, type_url: &str, changed: Vec<Resource>, removed: Vec<Arc<str>>) -> Result<(), Rejection> {
+        self.resources.apply(type_url, &changed, &removed).map_err(|error| reject(&error))?;
+        let table = Arc::new(self.resources.table());
+        match type_url {
+            type_url::SECRET => self.trust(&table.bundles)?,
+            type_url::NAME_TABLE => {
+                let entries = table.names.iter().map(entry);
+                self.zone.store(Arc::new(Zone::new(entries, &self.namespace, DOMAIN)));
+            }
+            _ => {}
+        }
+        self.shared.table.store(table);
+        self.complete.send_replace(self.resources.is_complete());
+        Ok(())
+    }
+
+    fn wanted(&self, type_url: &str) -> BTreeSet<Arc<str>> {
+        self.resources.wanted(type_url)
+    }
+}
+
+impl State {
+    fn trust(&self, bundles: &[TrustBundle]) -> Result<(), Rejection> {
+        let peers = bundles.iter().filter(|bundle| bundle.trust_domain != self.own_bundle.trust_domain);
+        let own = bundles.iter().find(|bundle| bundle.trust_domain == self.own_bundle.trust_domain);
+        let all = peers.chain([own.unwrap_or(&self.own_bundle)]);
+        self.shared.identity.set_bundles(Bundles::new(all).map_err(|error| reject(&error))?);
+        Ok(())
+    }
+}
+
+fn reject(error: &dyn std::fmt::Display) -> Rejection {
+    let message = error.to_string();
+    tracing::warn!(reason = message, "resources rejected");
+    Rejection { message }
+}
+
+fn entry(name: &Name) -> Entry {
+    let (shortname, namespace) = name.service.clone().unzip();
+    Entry { host: name.host.clone(), addresses: name.addresses.clone(), shortname, namespace }
+}
