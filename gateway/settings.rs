@@ -72,9 +72,6 @@ pub struct RegistrySettings {
     /// The other clusters.
     #[serde(default)]
     pub peers: Vec<PeerSettings>,
-    /// The labels whose values tell an exported service's groups apart.
-    #[serde(default = "export_labels")]
-    pub export_labels: Vec<String>,
     /// How long a peer is remembered after both its signals were lost, in seconds.
     #[serde(default = "forget_after")]
     pub forget_after_seconds: u64,
@@ -101,6 +98,9 @@ pub struct ControlPlaneProcess {
     pub token_key: PathBuf,
     /// What exists.
     pub registry: RegistrySettings,
+    /// Limits and times.
+    #[serde(default)]
+    pub limits: controlplane::Settings,
 }
 
 /// How a process gets and renews its certificate.
@@ -134,21 +134,9 @@ pub struct GatewayProcess {
     pub identity: EnrolSettings,
     /// What exists.
     pub registry: RegistrySettings,
-    /// Where it listens.
-    pub eastwest: EastWestSettings,
-}
-
-/// The east-west part of a gateway.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct EastWestSettings {
-    /// TCP, from this cluster's sidecars. Istio's port is 15443.
-    pub listen: SocketAddr,
-    /// UDP, from the peers' gateways.
-    pub tunnel: SocketAddr,
-    /// What peers are told to connect to, if not `tunnel`: `HOST:PORT`.
+    /// Addresses, limits and times.
     #[serde(default)]
-    pub advertise: Vec<String>,
+    pub eastwest: eastwest::Settings,
 }
 
 /// Which workload a sidecar or an agent stands beside.
@@ -194,6 +182,9 @@ pub struct SidecarProcess {
     /// State of the world instead of delta discovery.
     #[serde(default)]
     pub state_of_the_world: bool,
+    /// Limits and times.
+    #[serde(default)]
+    pub proxy: proxy::Settings,
 }
 
 /// The settings of `isthmus agent`: those of a sidecar, and the Envoy to run.
@@ -259,10 +250,6 @@ impl WorkloadSettings {
     pub fn namespace(&self) -> anyhow::Result<Namespace> {
         self.namespace.parse().context("workload.namespace")
     }
-}
-
-fn export_labels() -> Vec<String> {
-    vec!["version".to_owned()]
 }
 
 fn forget_after() -> u64 {

@@ -6,7 +6,7 @@ use crate::bookshop::Title;
 use crate::command::init::{self, ClusterFiles};
 use crate::command::token;
 use crate::settings::{
-    AgentProcess, ControlPlaneProcess, EastWestSettings, EnrolSettings, GatewayProcess,
+    AgentProcess, ControlPlaneProcess, EnrolSettings, GatewayProcess,
     RegistrySettings, SidecarProcess, StoreProcess, StoreSettings, WorkloadSettings,
 };
 use registry::PeerSettings;
@@ -149,6 +149,7 @@ impl Draft<'_> {
             certificate_authority: self.files.certificate_authority.clone(),
             token_key: self.files.token_key.clone(),
             registry: self.registry(),
+            limits: controlplane::Settings::default(),
         };
         self.role("controlplane", &name, &settings)
     }
@@ -163,10 +164,10 @@ impl Draft<'_> {
             name: name.to_owned(),
             identity: self.enrol(name, SYSTEM, &account)?,
             registry: self.registry(),
-            eastwest: EastWestSettings {
+            eastwest: eastwest::Settings {
                 listen: SocketAddr::new(address, 15443),
                 tunnel: SocketAddr::new(address, 15443),
-                advertise: Vec::new(),
+                ..eastwest::Settings::default()
             },
         };
         self.role("gateway", name, &settings)
@@ -222,6 +223,7 @@ impl Draft<'_> {
                     identity,
                     dns: Some(dns_settings(workload)),
                     state_of_the_world: self.options.state_of_the_world,
+                    proxy: proxy::Settings::default(),
                 };
                 self.role("sidecar", &name, &settings)
             }
@@ -234,7 +236,6 @@ impl Draft<'_> {
             registry_key: self.files.registry_key.clone(),
             store: Some(StoreSettings { endpoints: vec![self.store.to_owned()], tls: None }),
             peers: self.peers.clone(),
-            export_labels: vec!["version".to_owned()],
             forget_after_seconds: 3600,
         }
     }

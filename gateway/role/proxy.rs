@@ -3,10 +3,17 @@
 use super::enrol::{CONTROL_PLANE_NAME, control_plane_identity};
 use crate::settings::{ClusterSettings, EnrolSettings, WorkloadSettings};
 use anyhow::{Context, bail};
+use api::envoy::google::protobuf::{Struct, value::Kind};
+use arc_swap::ArcSwap;
+use dns::Zone;
 use identity::{Expected, Identity, IdentityError, client_config, grpc, server_name};
 use model::{Cluster, WorkloadIdentity};
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use xds::{Interception, Node, NodeKind};
 
@@ -22,11 +29,11 @@ pub(super) fn identity(cluster: &Cluster, workload: &WorkloadSettings) -> anyhow
     Ok(WorkloadIdentity::new(cluster.trust_domain.clone(), namespace, &workload.service_account)?)
 }
 
-/// The node that the proxy presents to the control plane.
+/// The node that the proxy presents to the control plane under `name`.
 ///
 /// # Errors
 /// If the settings do not make one.
-pub(super) fn node(cluster: &ClusterSettings, workload: &WorkloadSettings) -> anyhow::Result<Node> {
+pub(super) fn node(cluster: &ClusterSettings, workload: &WorkloadSettings, name: &str) -> anyhow::Result<Node> {
     let address = workload.addresses.first().context("workload.addresses: at least one address is expected")?;
     let namespace = workload.namespace()?;
     let interception = match workload.interception.as_str() {
@@ -35,10 +42,10 @@ pub(super) fn node(cluster: &ClusterSettings, workload: &WorkloadSettings) -> an
         other => bail!("workload.interception: {other:?} is not accepted: REDIRECT or NONE is expected"),
     };
     Ok(Node {
-        id: format!("sidecar~{address}~{}.{namespace}~{namespace}.svc.cluster.local", workload.name),
+        id: format!("sidecar~{address}~{name}.{namespace}~{namespace}.svc.cluster.local"),
         kind: NodeKind::Sidecar,
         addresses: workload.addresses.clone(),
-        name: workload.name.clone(),
+        name: name.to_owned(),
         namespace,
         cluster: cluster.name.clone(),
         network: String::new(),
@@ -65,4 +72,47 @@ pub(super) fn connector(
         let (address, tls, name) = (address.clone(), tls.clone(), name.clone());
         Box::pin(async move { grpc::connect(&address, tls, name).await })
     })
+}
+
+/// `node` in Envoy's JSON form, for a bootstrap.
+pub(super) fn node_json(node: &Node) -> Value {
+    let proto = node.to_proto();
+    let metadata = proto.metadata.as_ref().map(object).unwrap_or_default();
+    json!({"id": proto.id, "cluster": proto.cluster, "metadata": metadata})
+}
+
+fn object(fields: &Struct) -> Value {
+    let field = |(name, value): (&String, &api::envoy::google::protobuf::Value)| (name.clone(), json(value.kind.as_ref()));
+    Value::Object(fields.fields.iter().map(field).collect())
+}
+
+fn json(kind: Option<&Kind>) -> Value {
+    match kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::BoolValue(value)) => json!(value),
+        Some(Kind::NumberValue(value)) => json!(value),
+        Some(Kind::StringValue(value)) => json!(value),
+        Some(Kind::StructValue(fields)) => object(fields),
+        Some(Kind::ListValue(list)) => list.values.iter().map(|value| json(value.kind.as_ref())).collect(),
+    }
+}
+
+/// A DNS server that runs.
+pub(super) type Names = tokio::task::JoinHandle<()>;
+
+/// Starts the DNS server, if there are settings for one.
+///
+/// # Errors
+/// If its address cannot be bound.
+pub(super) async fn names(
+    settings: Option<&dns::Settings>,
+    zone: &Arc<ArcSwap<Zone>>,
+    metrics: &mut Registry,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Option<Names>> {
+    let Some(settings) = settings else { return Ok(None) };
+    let metrics = dns::Metrics::register(metrics);
+    let server = dns::Server::bind(settings.clone(), zone.clone(), metrics).await.context("dns")?;
+    let shutdown = shutdown.clone();
+    Ok(Some(tokio::spawn(async move { server.run(shutdown).await })))
 }

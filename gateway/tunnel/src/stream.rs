@@ -71,7 +71,7 @@ impl TunnelStream {
     /// # Errors
     /// If the stream was reset or the tunnel lost.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), CopyError> {
-        self.send.stream.write_chunk(bytes).await.map_err(write_error)
+        self.send.stream.write_chunk(bytes).await.map_err(|error| write_error(&error))
     }
 
     /// The next bytes from the other end, in order; nothing at its end.
@@ -79,7 +79,7 @@ impl TunnelStream {
     /// # Errors
     /// If the stream was reset or the tunnel lost.
     pub async fn read(&mut self) -> Result<Option<Bytes>, CopyError> {
-        let chunk = self.receive.read_chunk(CHUNK, true).await.map_err(read_error)?;
+        let chunk = self.receive.read_chunk(CHUNK, true).await.map_err(|error| read_error(&error))?;
         Ok(chunk.map(|chunk| chunk.bytes))
     }
 
@@ -90,7 +90,7 @@ impl TunnelStream {
     pub async fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), CopyError> {
         self.receive.read_exact(buffer).await.map_err(|error| match error {
             quinn::ReadExactError::FinishedEarly(_) => CopyError::Refused(Refusal::BadHeader),
-            quinn::ReadExactError::ReadError(error) => read_error(error),
+            quinn::ReadExactError::ReadError(error) => read_error(&error),
         })
     }
 
@@ -132,42 +132,42 @@ async fn outward(mut reader: ReadHalf<'_>, send: &mut Sender, metrics: &StreamMe
             biased;
             read = reader.read_buf(&mut block) => read?,
             // The other end wants no more: that is a reset, even while the application is silent.
-            stopped = &mut stopped => return Err(stopped_error(stopped)),
+            stopped = &mut stopped => return Err(stopped_error(&stopped)),
         };
         if read == 0 {
             return send.finish();
         }
         metrics.sent.inc_by(read as u64);
-        send.stream.write_chunk(block.split().freeze()).await.map_err(write_error)?;
+        send.stream.write_chunk(block.split().freeze()).await.map_err(|error| write_error(&error))?;
     }
 }
 
 /// Tunnel to TCP.
 async fn inward(receive: &mut RecvStream, mut writer: WriteHalf<'_>, metrics: &StreamMetrics) -> Result<(), CopyError> {
-    while let Some(chunk) = receive.read_chunk(CHUNK, true).await.map_err(read_error)? {
+    while let Some(chunk) = receive.read_chunk(CHUNK, true).await.map_err(|error| read_error(&error))? {
         metrics.received.inc_by(chunk.bytes.len() as u64);
         writer.write_all(&chunk.bytes).await?;
     }
     Ok(writer.shutdown().await?)
 }
 
-fn write_error(error: WriteError) -> CopyError {
+fn write_error(error: &WriteError) -> CopyError {
     match error {
-        WriteError::Stopped(code) => CopyError::Refused(Refusal::from_code(code)),
+        WriteError::Stopped(code) => CopyError::Refused(Refusal::from_code(*code)),
         _ => CopyError::Lost,
     }
 }
 
-fn read_error(error: ReadError) -> CopyError {
+fn read_error(error: &ReadError) -> CopyError {
     match error {
-        ReadError::Reset(code) => CopyError::Refused(Refusal::from_code(code)),
+        ReadError::Reset(code) => CopyError::Refused(Refusal::from_code(*code)),
         _ => CopyError::Lost,
     }
 }
 
-fn stopped_error(stopped: Result<Option<quinn::VarInt>, quinn::StoppedError>) -> CopyError {
+fn stopped_error(stopped: &Result<Option<quinn::VarInt>, quinn::StoppedError>) -> CopyError {
     match stopped {
-        Ok(Some(code)) => CopyError::Refused(Refusal::from_code(code)),
+        Ok(Some(code)) => CopyError::Refused(Refusal::from_code(*code)),
         _ => CopyError::Lost,
     }
 }

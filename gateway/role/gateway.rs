@@ -1,0 +1,100 @@
+//! `isthmus gateway`: the east-west gateway at the edge of a cluster.
+
+use super::enrol::{self, SYSTEM_NAMESPACE};
+use super::proxy::connector;
+use super::registry::open;
+use crate::admin::{self, Views};
+use crate::settings::GatewayProcess;
+use crate::telemetry::{self, Readiness};
+use anyhow::Context;
+use eastwest::{Gateway, Parts};
+use identity::{Bundles, Identity};
+use ::registry::PeerSettings;
+use model::{Catalog, ClusterId, TrustDomain, WorkloadIdentity};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Runs until `shutdown`.
+///
+/// # Errors
+/// If a file that the settings name is not usable, or a port cannot be bound.
+pub async fn gateway(settings: GatewayProcess, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let cluster = settings.cluster.cluster()?;
+    let account = format!("gateway-{}", cluster.id);
+    let who = WorkloadIdentity::new(cluster.trust_domain.clone(), SYSTEM_NAMESPACE.parse()?, &account)?;
+    let mut metrics = prometheus_client::registry::Registry::default();
+    let own_bundle = enrol::own_bundle(&cluster, &settings.identity)?;
+    let opened = open(&cluster, own_bundle, &settings.registry, &mut metrics, &shutdown).await?;
+    let readiness = Readiness::default();
+    let counted = tunnel::Metrics::register(&mut metrics);
+    // The metrics are complete only once the certificate is there; a process that waits for it is not ready.
+    let identity = enrol::identity(&cluster, &who, &settings.identity, &mut metrics, &shutdown).await?;
+    telemetry::serve(&settings.telemetry, metrics, readiness.clone(), &shutdown).await?;
+
+    let catalog = opened.registry.catalog.clone();
+    trust(&identity, &catalog.borrow());
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(follow(identity.clone(), catalog.clone())));
+    let connect = connector(&cluster, &settings.identity, &identity)?;
+    let peers = peers(&settings)?;
+    let parts = Parts {
+        cluster,
+        name: settings.name.as_str().into(),
+        identity,
+        peers,
+        catalog: catalog.clone(),
+        store: opened.store,
+        registry_key: opened.key,
+        metrics: counted,
+    };
+    let gateway = Gateway::start(settings.eastwest.clone(), parts, connect, shutdown.clone())
+        .await
+        .with_context(|| format!("bind {} or {}", settings.eastwest.listen, settings.eastwest.tunnel))?;
+    tracing::info!(sidecars = %gateway.listen(), tunnels = %gateway.tunnel(), "gateway listening");
+    admin::serve(settings.admin, views(&gateway, &opened.registry, &settings)?, &shutdown).await?;
+    readiness.set();
+    shutdown.cancelled().await;
+    gateway.finished().await;
+    opened.registry.stopped().await;
+    Ok(())
+}
+
+/// The peers that the settings name, with their trust domains.
+fn peers(settings: &GatewayProcess) -> anyhow::Result<BTreeMap<ClusterId, TrustDomain>> {
+    let peer = |peer: &PeerSettings| Ok((peer.cluster.parse()?, peer.trust_domain.parse()?));
+    settings.registry.peers.iter().map(peer).collect()
+}
+
+/// Keeps the peers' roots those of the catalog.
+async fn follow(identity: Identity, mut catalog: watch::Receiver<Arc<Catalog>>) {
+    let mut known = catalog.borrow().bundles.clone();
+    while catalog.changed().await.is_ok() {
+        let now = catalog.borrow_and_update().clone();
+        if now.bundles != known {
+            trust(&identity, &now);
+            known.clone_from(&now.bundles);
+        }
+    }
+}
+
+fn trust(identity: &Identity, catalog: &Catalog) {
+    match Bundles::new(catalog.bundles.values()) {
+        Ok(bundles) => identity.set_bundles(bundles),
+        Err(error) => tracing::error!(%error, "the peers' roots are not usable; those of before stay"),
+    }
+}
+
+fn views(gateway: &Gateway, registry: &::registry::Registry, settings: &GatewayProcess) -> anyhow::Result<Views> {
+    let settings = serde_saphyr::to_string(settings)?;
+    let (catalog, status, peers) = (registry.catalog.clone(), registry.status.clone(), gateway.peers().clone());
+    let tunnels = move || {
+        let paths = peers.clusters().map(|cluster| format!("{cluster}: {:#?}\n", peers.path(cluster)));
+        paths.collect()
+    };
+    Ok(Views::default()
+        .with("settings", move || settings.clone())
+        .with("registry", move || format!("{:#?}\n", status.borrow()))
+        .with("catalog", move || format!("{:#?}\n", catalog.borrow()))
+        .with("tunnels", tunnels))
+}

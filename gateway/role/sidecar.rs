@@ -1,0 +1,76 @@
+//! `isthmus sidecar`: our own proxy beside an application.
+
+use super::enrol;
+use super::proxy;
+use crate::admin::{self, Views};
+use crate::settings::SidecarProcess;
+use crate::telemetry::{self, Readiness};
+use ::proxy::{Metrics, Owner, Parts, Sidecar};
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use dns::Zone;
+use routing::RoutingTable;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use xds::{ClientSettings, Mode};
+
+/// Runs until `shutdown`.
+///
+/// # Errors
+/// If a file that the settings name is not usable, or a port cannot be bound.
+pub async fn sidecar(settings: SidecarProcess, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let cluster = settings.cluster.cluster()?;
+    let who = proxy::identity(&cluster, &settings.workload)?;
+    let node = proxy::node(&settings.cluster, &settings.workload, &settings.workload.name)?;
+    let mut metrics = prometheus_client::registry::Registry::default();
+    let zone = Arc::new(ArcSwap::from_pointee(Zone::default()));
+    let names = proxy::names(settings.dns.as_ref(), &zone, &mut metrics, &shutdown).await?;
+    let counted = Metrics::register(&mut metrics);
+    let identity = enrol::identity(&cluster, &who, &settings.identity, &mut metrics, &shutdown).await?;
+    let readiness = Readiness::default();
+    telemetry::serve(&settings.telemetry, metrics, readiness.clone(), &shutdown).await?;
+
+    let label = |name: &str| settings.workload.labels.get(name).cloned().unwrap_or_default();
+    let parts = Parts {
+        own_bundle: enrol::own_bundle(&cluster, &settings.identity)?,
+        owner: Owner {
+            workload: settings.workload.name.clone(),
+            namespace: settings.workload.namespace.clone(),
+            app: label("app"),
+            version: label("version"),
+            cluster: settings.cluster.name.clone(),
+            principal: who.to_string(),
+        },
+        namespace: settings.workload.namespace()?,
+        identity: identity.clone(),
+        metrics: counted,
+        zone,
+    };
+    let (sidecar, sink) = Sidecar::new(settings.proxy.clone(), parts);
+    admin::serve(settings.admin, views(sidecar.tables(), &settings)?, &shutdown).await?;
+    let connect = proxy::connector(&cluster, &settings.identity, &identity)?;
+    let mode = if settings.state_of_the_world { Mode::StateOfTheWorld } else { Mode::Delta };
+    let feeding = tokio::spawn(xds::run(connect, node, ClientSettings::from(mode), sink, shutdown.clone()));
+    let mut ready = sidecar.ready();
+    tokio::spawn(async move {
+        if ready.wait_for(|ready| *ready).await.is_ok() {
+            readiness.set();
+        }
+    });
+    sidecar.run(shutdown).await?;
+    feeding.await.context("the xDS client")?;
+    if let Some(names) = names {
+        names.await.context("the DNS server")?;
+    }
+    Ok(())
+}
+
+fn views(
+    table: impl Fn() -> Arc<RoutingTable> + Send + Sync + 'static,
+    settings: &SidecarProcess,
+) -> anyhow::Result<Views> {
+    let settings = serde_saphyr::to_string(settings)?;
+    Ok(Views::default()
+        .with("settings", move || settings.clone())
+        .with("table", move || format!("{:#?}\n", table())))
+}
