@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
 use std::io;
 use std::pin::pin;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
@@ -107,21 +107,41 @@ impl TunnelStream {
         let _ = self.receive.stop(reason.code());
     }
 
-    /// Copies both ways until both have ended. What ends otherwise resets the TCP connection and the stream.
+    /// Copies both ways until both have ended, and the other end has all that was sent. What ends otherwise resets the
+    /// TCP connection and the stream.
     ///
     /// # Errors
     /// If either side was reset, or the tunnel lost.
     pub async fn copy(self, mut tcp: GuardedTcp, metrics: &StreamMetrics) -> Result<(), CopyError> {
         let Self { mut send, mut receive, .. } = self;
         let (reader, writer) = tcp.stream.split();
-        tokio::try_join!(outward(reader, &mut send, metrics), inward(&mut receive, writer, metrics))?;
+        let mut outward = pin!(outward(reader, &mut send, metrics));
+        let mut inward = pin!(inward(&mut receive, writer, metrics));
+        tokio::select! {
+            received = &mut inward => {
+                received?;
+                outward.await?;
+            }
+            sent = &mut outward => {
+                let reader = sent?;
+                // A reset after the FIN is to be seen even while nothing comes back.
+                tokio::select! {
+                    received = &mut inward => received?,
+                    error = broken(&reader) => return Err(error.into()),
+                }
+            }
+        }
         tcp.orderly = true;
         Ok(())
     }
 }
 
-/// TCP to tunnel.
-async fn outward(mut reader: ReadHalf<'_>, send: &mut Sender, metrics: &StreamMetrics) -> Result<(), CopyError> {
+/// TCP to tunnel, until the other end has it all.
+async fn outward<'a>(
+    mut reader: ReadHalf<'a>,
+    send: &mut Sender,
+    metrics: &StreamMetrics,
+) -> Result<ReadHalf<'a>, CopyError> {
     let mut block = BytesMut::with_capacity(BLOCK);
     let mut stopped = pin!(send.stream.stopped());
     loop {
@@ -135,10 +155,24 @@ async fn outward(mut reader: ReadHalf<'_>, send: &mut Sender, metrics: &StreamMe
             stopped = &mut stopped => return Err(stopped_error(&stopped)),
         };
         if read == 0 {
-            return send.finish();
+            break;
         }
         metrics.sent.inc_by(read as u64);
-        send.stream.write_chunk(block.split().freeze()).await.map_err(|error| write_error(&error))?;
+        tokio::select! {
+            biased;
+            written = send.stream.write_chunk(block.split().freeze()) => written.map_err(|error| write_error(&error))?,
+            // While the other end reads nothing, a reset would wait behind bytes that are of no use any more.
+            error = broken(&reader) => return Err(error.into()),
+        }
+    }
+    send.finish()?;
+    let stopped = tokio::select! {
+        stopped = &mut stopped => stopped,
+        error = broken(&reader) => return Err(error.into()),
+    };
+    match stopped {
+        Ok(None) => Ok(reader),
+        stopped => Err(stopped_error(&stopped)),
     }
 }
 
@@ -146,9 +180,31 @@ async fn outward(mut reader: ReadHalf<'_>, send: &mut Sender, metrics: &StreamMe
 async fn inward(receive: &mut RecvStream, mut writer: WriteHalf<'_>, metrics: &StreamMetrics) -> Result<(), CopyError> {
     while let Some(chunk) = receive.read_chunk(CHUNK, true).await.map_err(|error| read_error(&error))? {
         metrics.received.inc_by(chunk.bytes.len() as u64);
-        writer.write_all(&chunk.bytes).await?;
+        tokio::select! {
+            biased;
+            written = writer.write_all(&chunk.bytes) => written?,
+            // As above: the application may read nothing.
+            reason = reset(receive) => return Err(reason),
+        }
     }
     Ok(writer.shutdown().await?)
+}
+
+/// Returns once the TCP connection has failed, also where its end was read before.
+async fn broken(reader: &ReadHalf<'_>) -> io::Error {
+    match reader.ready(Interest::ERROR).await.and_then(|_| reader.as_ref().take_error()) {
+        Ok(error) => error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()),
+        Err(error) => error,
+    }
+}
+
+/// Returns once the other gateway has reset the stream, or the tunnel is lost; never when the stream ends in order.
+async fn reset(receive: &mut RecvStream) -> CopyError {
+    match receive.received_reset().await {
+        Ok(Some(code)) => CopyError::Refused(Refusal::from_code(code)),
+        Ok(None) => std::future::pending().await,
+        Err(_) => CopyError::Lost,
+    }
 }
 
 fn write_error(error: &WriteError) -> CopyError {
