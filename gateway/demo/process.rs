@@ -129,6 +129,8 @@ impl Launch {
         loop {
             let started = Instant::now();
             if let Some(running) = &mut child {
+                // Waiting for a child closes its standard input; held here, it stays open for as long as it runs.
+                let _open = running.stdin.take();
                 tokio::select! {
                     _ = running.wait() => {}
                     () = shutdown.cancelled() => return self.end(running).await,

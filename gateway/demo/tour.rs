@@ -213,9 +213,9 @@ impl Tour<'_> {
         let mut pushes = 0.0;
         for cluster in &self.layout.clusters {
             let metrics = self.metrics_at(SocketAddr::new(cluster.control_plane, 15014)).await?;
-            let refused = count(&metrics, "pilot_total_xds_rejects_total", &[]);
+            let refused = count(&metrics, "pilot_total_xds_rejects", &[]);
             ensure!(refused == 0.0, "{}'s proxies refused {refused} resources", cluster.name);
-            pushes += count(&metrics, "pilot_xds_pushes_total", &[]);
+            pushes += count(&metrics, "pilot_xds_pushes", &[]);
         }
         Ok(format!("{pushes} pushes, all accepted"))
     }

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use routing::{Discovery, Endpoint, RoutingTable, Upstream, UpstreamSettings};
 use rustls::ClientConfig;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ pub(crate) struct Destination {
     pub(crate) settings: Arc<UpstreamSettings>,
     pub(crate) http2: Multiplexed,
     idle: Mutex<VecDeque<Idle>>,
+    open: AtomicUsize,
+    is_widening: AtomicBool,
     tls: OnceLock<Arc<ClientConfig>>,
 }
 
@@ -30,6 +33,12 @@ pub(crate) struct Connection {
     pub(crate) sender: SendRequest<RequestBody>,
     pub(crate) series: Arc<Series>,
 }
+
+/// Counts an HTTP/1 connection as open for as long as it lives.
+pub(crate) struct Open(Arc<Destination>);
+
+/// One more connection is being opened; there is at most one of these.
+pub(crate) struct Widening(Arc<Destination>);
 
 struct Idle {
     connection: Connection,
@@ -76,6 +85,8 @@ impl Destination {
             settings,
             http2: Multiplexed::default(),
             idle: Mutex::default(),
+            open: AtomicUsize::new(0),
+            is_widening: AtomicBool::new(false),
             tls: OnceLock::new(),
         }
     }
@@ -88,6 +99,18 @@ impl Destination {
             client_config(identity, Expected::Exactly(Arc::new(tls.expected.clone())), &alpn)
         });
         Some((config.clone(), &tls.sni))
+    }
+
+    /// Counts a connection that is about to be opened.
+    pub(crate) fn open(self: &Arc<Self>) -> Open {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Open(self.clone())
+    }
+
+    /// Leave to open one more connection, if this is a gateway and fewer than `limit` are open.
+    pub(crate) fn widening(self: &Arc<Self>, limit: usize) -> Option<Widening> {
+        let wanted = self.endpoint.facts.clusters.is_some() && self.open.load(Ordering::Relaxed) < limit;
+        (wanted && !self.is_widening.swap(true, Ordering::Relaxed)).then(|| Widening(self.clone()))
     }
 
     /// A connection that is ready for a request. Behind a gateway each connection ends at an endpoint of its own, so
@@ -126,5 +149,21 @@ impl Destination {
     fn expire(&self, limit: Duration) {
         self.idle.lock().retain(|idle| idle.since.elapsed() < limit && !idle.connection.sender.is_closed());
         self.http2.expire(limit);
+    }
+}
+
+// === impl Open ===
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl Widening ===
+
+impl Drop for Widening {
+    fn drop(&mut self) {
+        self.0.is_widening.store(false, Ordering::Relaxed);
     }
 }

@@ -5,10 +5,10 @@
 //! ```
 
 use crate::body::{Kept, RequestBody, ResponseBody};
-use crate::connect::{Connected, connect};
-use crate::destination::{Connection, Destination};
+use crate::destination::Destination;
 use crate::exchange::{Asked, Busy, Carrier, Exchange, Sent, grpc_status, own_answer};
 use crate::http2::{Found, Share};
+use crate::open::{self, open_http1, open_http2};
 use crate::shared::Shared;
 use crate::telemetry::{Flag, Series};
 use crate::{ProxyError, headers, path, upgrade};
@@ -16,8 +16,6 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header::HOST};
 use hyper::body::{Body, Incoming};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use model::WorkloadIdentity;
 use routing::{Action, Direction, Forward, HttpHandler, HttpVersion, RouteSource, Upstream};
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -278,15 +276,18 @@ impl Caller {
 
     async fn attempt_http1(
         &self,
-        destination: &Destination,
+        destination: &Arc<Destination>,
         request: Request<RequestBody>,
         busy: Busy,
     ) -> Result<Answered, Failure> {
         let waiting = destination.idle();
         let had_waited = waiting.is_some();
+        if had_waited {
+            open::widen(&self.shared, destination);
+        }
         let mut connection = match waiting {
             Some(connection) => connection,
-            None => match self.open_http1(destination).await {
+            None => match open_http1(&self.shared, destination).await {
                 Ok(connection) => connection,
                 Err(error) => return Err(Failure::connect(request, &error)),
             },
@@ -311,7 +312,7 @@ impl Caller {
 
     async fn attempt_http2(
         &self,
-        destination: &Destination,
+        destination: &Arc<Destination>,
         request: Request<RequestBody>,
         busy: Busy,
     ) -> Result<Answered, Failure> {
@@ -334,7 +335,7 @@ impl Caller {
     }
 
     /// A share of an HTTP/2 connection; a new one if there is none, or if all are busy.
-    async fn share(&self, destination: &Destination) -> Result<Share, ProxyError> {
+    async fn share(&self, destination: &Arc<Destination>) -> Result<Share, ProxyError> {
         let settings = &self.shared.settings;
         let find = || destination.http2.share(settings.http2_requests, settings.http2_connections);
         let _opening = match find() {
@@ -348,52 +349,7 @@ impl Caller {
         if let Found::Room(share) = find() {
             return Ok(share);
         }
-        self.open_http2(destination).await
-    }
-
-    async fn open_http1(&self, destination: &Destination) -> Result<Connection, ProxyError> {
-        let Connected { stream, peer } = connect(&self.shared, destination).await?;
-        let (sender, connection) = hyper::client::conn::http1::Builder::new()
-            .max_headers(self.shared.settings.headers)
-            .max_buf_size(self.shared.settings.header_bytes)
-            .handshake(TokioIo::new(stream))
-            .await?;
-        self.drive(connection.with_upgrades());
-        Ok(Connection { sender, series: self.series(destination, peer.as_ref()) })
-    }
-
-    async fn open_http2(&self, destination: &Destination) -> Result<Share, ProxyError> {
-        let Connected { stream, peer } = connect(&self.shared, destination).await?;
-        let settings = &self.shared.settings;
-        let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(settings.stream_window)
-            .initial_connection_window_size(settings.connection_window)
-            .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
-            .keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .handshake(TokioIo::new(stream))
-            .await?;
-        self.drive(connection);
-        Ok(destination.http2.add(sender, self.series(destination, peer.as_ref())))
-    }
-
-    /// Lets a connection to an upstream run until it ends of itself or everything does.
-    fn drive(&self, connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
-        let abort = self.shared.abort.clone();
-        self.shared.tasks.spawn(async move {
-            tokio::select! {
-                () = abort.cancelled() => {}
-                ended = connection => if let Err(error) = ended {
-                    tracing::debug!(error = chain(&error), "connection to an upstream broke");
-                }
-            }
-        });
-    }
-
-    fn series(&self, destination: &Destination, peer: Option<&WorkloadIdentity>) -> Arc<Series> {
-        let own = || self.shared.telemetry.outbound(&destination.settings, Some(&destination.endpoint), peer);
-        self.inbound.clone().unwrap_or_else(own)
+        open_http2(&self.shared, destination).await
     }
 
     fn refuse(&self, asked: &Asked, status: StatusCode, flag: Flag, why: String) -> Response<ResponseBody> {

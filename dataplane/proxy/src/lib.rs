@@ -18,6 +18,7 @@ mod hello;
 mod http;
 mod http2;
 mod listen;
+mod open;
 mod path;
 mod settings;
 mod shared;

@@ -28,6 +28,9 @@ pub struct Settings {
     pub pool_idle_ms: u64,
     /// Connections to one endpoint that wait for their next request. Default 1024.
     pub pool_idle: usize,
+    /// HTTP/1 connections kept to one gateway, as far as there are requests: each ends at an endpoint of its own, and they
+    /// take turns. Default 4.
+    pub remote_connections: usize,
     /// Streams that a caller may have open on one HTTP/2 connection. Default 1024.
     pub streams: u32,
     /// HTTP/2 connections to one endpoint, opened as load asks for them. Default 4.
@@ -63,6 +66,7 @@ impl Default for Settings {
             idle_ms: 3_600_000,
             pool_idle_ms: 30_000,
             pool_idle: 1024,
+            remote_connections: 4,
             streams: 1024,
             http2_connections: 4,
             http2_requests: 64,

@@ -21,10 +21,10 @@ pub struct RouteTable {
 
 /// A route.
 #[derive(Debug, Clone)]
-pub struct Route {
+pub(crate) struct Route {
     path: PathMatch,
     /// What is done with requests that match.
-    pub action: Action,
+    pub(crate) action: Action,
 }
 
 /// What is done with a request.

@@ -1,0 +1,89 @@
+//! Opens HTTP connections to endpoints, and lets them run.
+
+use crate::ProxyError;
+use crate::connect::{Connected, connect};
+use crate::destination::{Connection, Destination};
+use crate::http::chain;
+use crate::http2::Share;
+use crate::shared::Shared;
+use crate::telemetry::Series;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use model::WorkloadIdentity;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A silent HTTP/2 connection is asked whether it still lives this often, and has as long to answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Opens an HTTP/1 connection.
+///
+/// # Errors
+/// If the endpoint cannot be reached in time, or is not who it should be.
+pub(crate) async fn open_http1(shared: &Shared, destination: &Arc<Destination>) -> Result<Connection, ProxyError> {
+    let place = destination.open();
+    let Connected { stream, peer } = connect(shared, destination).await?;
+    let (sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_headers(shared.settings.headers)
+        .max_buf_size(shared.settings.header_bytes)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    let running = connection.with_upgrades();
+    drive(shared, async move {
+        let ended = running.await;
+        drop(place);
+        ended
+    });
+    Ok(Connection { sender, series: series(shared, destination, peer.as_ref()) })
+}
+
+/// Opens an HTTP/2 connection, and takes the first share of it.
+///
+/// # Errors
+/// If the endpoint cannot be reached in time, or is not who it should be.
+pub(crate) async fn open_http2(shared: &Shared, destination: &Destination) -> Result<Share, ProxyError> {
+    let Connected { stream, peer } = connect(shared, destination).await?;
+    let settings = &shared.settings;
+    let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(settings.stream_window)
+        .initial_connection_window_size(settings.connection_window)
+        .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    drive(shared, connection);
+    Ok(destination.http2.add(sender, series(shared, destination, peer.as_ref())))
+}
+
+/// Opens one more HTTP/1 connection in the background while there are fewer than several to a gateway: each ends at an
+/// endpoint of its own, and requests take turns.
+pub(crate) fn widen(shared: &Arc<Shared>, destination: &Arc<Destination>) {
+    let Some(widening) = destination.widening(shared.settings.remote_connections) else { return };
+    let (shared, destination) = (shared.clone(), destination.clone());
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        // A failure is remembered by the endpoint itself.
+        if let Ok(connection) = open_http1(&shared, &destination).await {
+            destination.keep(connection, shared.settings.pool_idle);
+        }
+        drop(widening);
+    });
+}
+
+/// Lets a connection run until it ends of itself or everything does.
+fn drive(shared: &Shared, connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
+    let abort = shared.abort.clone();
+    shared.tasks.spawn(async move {
+        tokio::select! {
+            () = abort.cancelled() => {}
+            ended = connection => if let Err(error) = ended {
+                tracing::debug!(error = chain(&error), "connection to an upstream broke");
+            }
+        }
+    });
+}
+
+fn series(shared: &Shared, destination: &Destination, peer: Option<&WorkloadIdentity>) -> Arc<Series> {
+    shared.telemetry.outbound(&destination.settings, Some(&destination.endpoint), peer)
+}
