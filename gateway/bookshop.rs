@@ -231,7 +231,12 @@ fn page(body: &Value) -> String {
     let text = |value: &Value| escape(value.as_str().unwrap_or_default());
     let details = &body["details"];
     let served = |part: &Value| {
-        format!("{} in {}, asked by {}", text(&part["served"]["by"]), text(&part["served"]["cluster"]), text(&part["served"]["caller"]))
+        format!(
+            "{} in {}, asked by {}",
+            text(&part["served"]["by"]),
+            text(&part["served"]["cluster"]),
+            text(&part["served"]["caller"])
+        )
     };
     let reviews: String = body["reviews"]["reviews"]
         .as_array()

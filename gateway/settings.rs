@@ -6,9 +6,9 @@
 use crate::telemetry::TelemetrySettings;
 use anyhow::Context;
 use model::{Cluster, ClusterId, ClusterUid, Namespace, TrustDomain};
+use registry::PeerSettings;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use registry::PeerSettings;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};

@@ -108,7 +108,8 @@ fn asks_anew(request: &DiscoveryRequest, version: u64) -> bool {
 
 fn response(identity: &Identity, version: u64) -> DiscoveryResponse {
     let certificate = identity.certificate();
-    let inline = |text: String| Some(DataSource { specifier: Some(Specifier::InlineString(text)), ..DataSource::default() });
+    let inline =
+        |text: String| Some(DataSource { specifier: Some(Specifier::InlineString(text)), ..DataSource::default() });
     let secret = Secret {
         name: SECRET.to_owned(),
         r#type: Some(secret::Type::TlsCertificate(TlsCertificate {

@@ -103,7 +103,8 @@ impl Rules {
     }
 
     fn nftables(&self) -> String {
-        let mut output = format!("    meta skuid {} return\n    meta skgid {} return\n", self.proxy_uid, self.proxy_gid);
+        let mut output =
+            format!("    meta skuid {} return\n    meta skgid {} return\n", self.proxy_uid, self.proxy_gid);
         if !self.no_dns {
             let _ = writeln!(output, "    meta l4proto {{ tcp, udp }} th dport 53 redirect to :{DNS}");
         }

@@ -120,7 +120,8 @@ impl DemoCluster {
     /// The addresses that its processes listen on.
     pub fn ports(&self) -> Vec<SocketAddr> {
         let gateways = self.gateways.iter().map(|(_, address)| SocketAddr::new(*address, 15443));
-        let sidecars = self.workloads.iter().flat_map(|w| [SocketAddr::new(w.address, PORT), w.mesh(), w.application()]);
+        let sidecars =
+            self.workloads.iter().flat_map(|w| [SocketAddr::new(w.address, PORT), w.mesh(), w.application()]);
         gateways.chain(sidecars).chain([SocketAddr::new(self.control_plane, 15012)]).collect()
     }
 

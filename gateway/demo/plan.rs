@@ -6,12 +6,12 @@ use crate::bookshop::Title;
 use crate::command::init::{self, ClusterFiles};
 use crate::command::token;
 use crate::settings::{
-    AgentProcess, ControlPlaneProcess, EnrolSettings, GatewayProcess,
-    RegistrySettings, SidecarProcess, StoreProcess, StoreSettings, WorkloadSettings,
+    AgentProcess, ControlPlaneProcess, EnrolSettings, GatewayProcess, RegistrySettings, SidecarProcess, StoreProcess,
+    StoreSettings, WorkloadSettings,
 };
-use registry::PeerSettings;
 use crate::telemetry::{LogFormat, TelemetrySettings};
 use anyhow::{Context, ensure};
+use registry::PeerSettings;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -103,7 +103,10 @@ impl Plan {
     pub fn addresses(&self, layout: &Layout) -> String {
         let mut text = format!("The page:  {}\nMetrics:\n", layout.page());
         for cluster in &layout.clusters {
-            text.push_str(&format!("  http://{}:15014/metrics  {} control plane\n", cluster.control_plane, cluster.name));
+            text.push_str(&format!(
+                "  http://{}:15014/metrics  {} control plane\n",
+                cluster.control_plane, cluster.name
+            ));
             for (name, address) in &cluster.gateways {
                 text.push_str(&format!("  http://{address}:15090/metrics  {name}\n"));
             }
@@ -258,12 +261,21 @@ impl Draft<'_> {
 fn store_process(home: &Path, layout: &Layout) -> anyhow::Result<(String, Vec<String>)> {
     let settings = StoreProcess {
         telemetry: telemetry(layout.store().ip(), 15090),
-        server: embedded::Settings { listen: layout.store(), data: home.join("store"), ..embedded::Settings::default() },
+        server: embedded::Settings {
+            listen: layout.store(),
+            data: home.join("store"),
+            ..embedded::Settings::default()
+        },
     };
     role_process(home, "store", "store", &settings)
 }
 
-fn role_process<T: Serialize>(home: &Path, role: &str, name: &str, settings: &T) -> anyhow::Result<(String, Vec<String>)> {
+fn role_process<T: Serialize>(
+    home: &Path,
+    role: &str,
+    name: &str,
+    settings: &T,
+) -> anyhow::Result<(String, Vec<String>)> {
     let path = home.join(format!("{name}.yaml"));
     let text = serde_saphyr::to_string(settings).with_context(|| format!("settings of {name}"))?;
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;

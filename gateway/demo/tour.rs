@@ -69,9 +69,13 @@ impl Tour<'_> {
             let waited = self.started.elapsed();
             match outcome {
                 Ok(reply) if reply.status == 200 => {
-                    return Ok(format!("answered {waited:.1?} after the first process was started (bound {FIRST_REQUEST:?})"));
+                    return Ok(format!(
+                        "answered {waited:.1?} after the first process was started (bound {FIRST_REQUEST:?})"
+                    ));
                 }
-                Ok(reply) if waited > FIRST_REQUEST * 3 => bail!("still {} after {waited:.1?}: {}", reply.status, text(&reply)),
+                Ok(reply) if waited > FIRST_REQUEST * 3 => {
+                    bail!("still {} after {waited:.1?}: {}", reply.status, text(&reply))
+                }
                 Err(error) if waited > FIRST_REQUEST * 3 => return Err(error.context(format!("after {waited:.1?}"))),
                 _ => tokio::time::sleep(POLL).await,
             }
@@ -79,6 +83,8 @@ impl Tour<'_> {
     }
 
     async fn identities(&self) -> anyhow::Result<String> {
+        // Each service's sidecar comes up in its own time.
+        self.await_answer("details").await?;
         let body = self.ask("details").await?;
         let caller = body["served"]["caller"].as_str().context("the answer names no caller")?;
         let wanted = format!("spiffe://{}/ns/bookinfo/sa/bookinfo-productpage", self.layout.west().trust_domain);
@@ -88,8 +94,9 @@ impl Tour<'_> {
             return Ok(format!("east saw  {caller}\nwest is an Envoy, which verified the server's identity"));
         }
         let metrics = self.metrics(self.layout.west().workloads[0].address).await?;
-        let server = label(&metrics, "istio_requests_total", &[("destination_service", "details")], "destination_principal")
-            .context("west's sidecar counted no request to details")?;
+        let server =
+            label(&metrics, "istio_requests_total", &[("destination_service", "details")], "destination_principal")
+                .context("west's sidecar counted no request to details")?;
         let account = format!("spiffe://{}/ns/bookinfo/sa/bookinfo-details", self.layout.east().trust_domain);
         ensure!(server == account, "west saw {server}, not {account}");
         Ok(format!("east saw  {caller}\nwest saw  {server}"))
@@ -126,7 +133,9 @@ impl Tour<'_> {
             lines.push(format!("{name}: {up} tunnels to east"));
         }
         let mesh = self.layout.west_mesh();
-        lines.push(format!("productpage ▶ its sidecar {mesh} ▶ west's gateways ▶ QUIC ▶ east's gateways ▶ sidecar ▶ reviews"));
+        lines.push(format!(
+            "productpage ▶ its sidecar {mesh} ▶ west's gateways ▶ QUIC ▶ east's gateways ▶ sidecar ▶ reviews"
+        ));
         Ok(lines.join("\n"))
     }
 
@@ -136,7 +145,7 @@ impl Tour<'_> {
         let meshed = self.sample(self.layout.west_mesh()).await?;
         let (p50, p99) = (percentile(&meshed, 50), percentile(&meshed, 99));
         let added = p50.saturating_sub(percentile(&direct, 50));
-        Ok(format!("{added:.0?} added to the median: {p50:.0?} through two sidecars and two gateways (p99 {p99:.0?})"))
+        Ok(format!("{added:.1?} added to the median: {p50:.1?} through two sidecars and two gateways (p99 {p99:.1?})"))
     }
 
     async fn unexported(&self) -> anyhow::Result<String> {
@@ -147,10 +156,17 @@ impl Tour<'_> {
     }
 
     fn victims(&self) -> Vec<String> {
-        let gateways = self.layout.clusters.iter().flat_map(|cluster| cluster.gateways.iter().map(|(name, _)| name.clone()));
+        let gateways =
+            self.layout.clusters.iter().flat_map(|cluster| cluster.gateways.iter().map(|(name, _)| name.clone()));
+        let replicas = ["reviews-v2", "reviews-v3-sidecar"].map(str::to_owned);
         let planes = self.layout.clusters.iter().map(|cluster| format!("{}-controlplane", cluster.name));
         let known: BTreeSet<&str> = self.processes.names().collect();
-        gateways.chain(planes).chain(["store".to_owned()]).filter(|name| known.contains(name.as_str())).collect()
+        gateways
+            .chain(planes)
+            .chain(replicas)
+            .chain(["store".to_owned()])
+            .filter(|name| known.contains(name.as_str()))
+            .collect()
     }
 
     async fn kill(&self, victim: &str) -> anyhow::Result<String> {
@@ -163,7 +179,8 @@ impl Tour<'_> {
         let shots = load.stop().await;
         outcome?;
         let failed: Vec<&Shot> = shots.iter().filter(|shot| shot.failure.is_some()).collect();
-        let last = failed.iter().map(|shot| (shot.at + shot.took).saturating_duration_since(killed)).max().unwrap_or_default();
+        let last =
+            failed.iter().map(|shot| (shot.at + shot.took).saturating_duration_since(killed)).max().unwrap_or_default();
         let why = || failed.last().and_then(|shot| shot.failure.clone()).unwrap_or_default();
         ensure!(failed.iter().all(|shot| shot.at + shot.took >= killed), "requests failed before the kill: {}", why());
         ensure!(last <= RECOVERY * 3, "requests still failed {last:.1?} after: {}", why());
@@ -191,7 +208,11 @@ impl Tour<'_> {
         let mut refusal = String::new();
         let mut client = self.west();
         while refusals < 20 {
-            ensure!(changed.elapsed() < WITHDRAWAL * 3 + PATIENCE, "details still answers {:.1?} after", changed.elapsed());
+            ensure!(
+                changed.elapsed() < WITHDRAWAL * 3 + PATIENCE,
+                "details still answers {:.1?} after",
+                changed.elapsed()
+            );
             match get(&mut client, "details").await {
                 Ok(reply) if reply.status == 200 => (last_answer, refusals) = (changed.elapsed(), 0),
                 Ok(reply) => (refusals, refusal) = (refusals + 1, reply.status.to_string()),

@@ -35,7 +35,8 @@ pub async fn control_plane(settings: ControlPlaneProcess, shutdown: Cancellation
     let mut metrics = prometheus_client::registry::Registry::default();
     let opened = open(&cluster, own_bundle, &settings.registry, &mut metrics, &shutdown).await?;
     let registry = opened.registry;
-    let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("listen: bind {}", settings.listen))?;
+    let listener =
+        TcpListener::bind(settings.listen).await.with_context(|| format!("listen: bind {}", settings.listen))?;
     let parts = Parts { cluster, registry: registry.clone(), authority: Arc::new(authority), tokens: Arc::new(tokens) };
     let counted = Metrics::register(&mut metrics);
     let plane = ControlPlane::start(listener, parts, &settings.limits, counted, &shutdown)?;

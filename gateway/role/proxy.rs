@@ -82,7 +82,8 @@ pub(super) fn node_json(node: &Node) -> Value {
 }
 
 fn object(fields: &Struct) -> Value {
-    let field = |(name, value): (&String, &api::envoy::google::protobuf::Value)| (name.clone(), json(value.kind.as_ref()));
+    let field =
+        |(name, value): (&String, &api::envoy::google::protobuf::Value)| (name.clone(), json(value.kind.as_ref()));
     Value::Object(fields.fields.iter().map(field).collect())
 }
 

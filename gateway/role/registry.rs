@@ -51,11 +51,15 @@ pub(super) async fn open(
 }
 
 async fn connect(settings: &StoreSettings) -> anyhow::Result<Store> {
-    let read = |path: &Path| {
-        fs::read_to_string(path).with_context(|| format!("registry.store.tls: read {}", path.display()))
-    };
+    let read =
+        |path: &Path| fs::read_to_string(path).with_context(|| format!("registry.store.tls: read {}", path.display()));
     let tls = match &settings.tls {
-        Some(tls) => Some(StoreTls { roots: read(&tls.ca)?, certificate: read(&tls.certificate)?, key: read(&tls.key)?, server_name: None }),
+        Some(tls) => Some(StoreTls {
+            roots: read(&tls.ca)?,
+            certificate: read(&tls.certificate)?,
+            key: read(&tls.key)?,
+            server_name: None,
+        }),
         None => None,
     };
     let settings = ClientSettings { endpoints: settings.endpoints.clone(), ..ClientSettings::default() };

@@ -70,7 +70,5 @@ fn views(
     settings: &SidecarProcess,
 ) -> anyhow::Result<Views> {
     let settings = serde_saphyr::to_string(settings)?;
-    Ok(Views::default()
-        .with("settings", move || settings.clone())
-        .with("table", move || format!("{:#?}\n", table())))
+    Ok(Views::default().with("settings", move || settings.clone()).with("table", move || format!("{:#?}\n", table())))
 }

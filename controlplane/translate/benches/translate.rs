@@ -39,7 +39,7 @@ fn hashes(criterion: &mut Criterion) {
     let snapshot = translate(&catalog, &intent, &node, &identity);
     for of in xds::type_url::ORDER {
         let bodies: Vec<_> = snapshot.get(of).values().map(|r| r.body.clone()).collect();
-        let size: usize = bodies.iter().map(|b| b.len()).sum();
+        let size: usize = bodies.iter().map(prost::bytes::Bytes::len).sum();
         criterion.bench_function(&format!("hash {of} {} {size}", bodies.len()), |bencher| {
             bencher.iter(|| bodies.iter().map(|b| xds::Resource::from_body("x", b.clone())).collect::<Vec<_>>());
         });

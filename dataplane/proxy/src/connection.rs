@@ -58,7 +58,13 @@ impl Connection {
         self.hand_over(listener, chain, Replay::new(tcp, first.freeze()), destination).await
     }
 
-    async fn hand_over(&self, listener: &Listener, chain: &Chain, tcp: Replay, destination: SocketAddr) -> io::Result<()> {
+    async fn hand_over(
+        &self,
+        listener: &Listener,
+        chain: &Chain,
+        tcp: Replay,
+        destination: SocketAddr,
+    ) -> io::Result<()> {
         let stream = match &chain.tls {
             None => Stream::Plain(tcp),
             Some(tls) => {

@@ -87,7 +87,7 @@ fn request_line(line: &[u8], whole: bool) -> bool {
         return false;
     }
     let (target, version) = (parts.next(), parts.next());
-    if target.is_some_and(|target| target.iter().any(|byte| byte.is_ascii_control())) {
+    if target.is_some_and(|target| target.iter().any(u8::is_ascii_control)) {
         return false;
     }
     match version {

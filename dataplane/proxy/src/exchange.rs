@@ -159,7 +159,13 @@ impl Drop for Exchange {
 
 impl Asked {
     /// An answer of our own, recorded.
-    pub(crate) fn refuse(&self, series: &Series, status: StatusCode, flag: Flag, why: String) -> Response<ResponseBody> {
+    pub(crate) fn refuse(
+        &self,
+        series: &Series,
+        status: StatusCode,
+        flag: Flag,
+        why: String,
+    ) -> Response<ResponseBody> {
         let outcome = Outcome { status: status.as_u16(), flag, grpc: None };
         self.record(series, outcome, why.len() as u64, None);
         own_answer(status, why)

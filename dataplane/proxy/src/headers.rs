@@ -28,9 +28,11 @@ pub(crate) fn authority<B>(request: &Request<B>) -> Option<Authority> {
 /// Whether the request wants to go on as a WebSocket.
 pub(crate) fn is_websocket(version: Version, headers: &HeaderMap) -> bool {
     let wants = |name, token: &str| {
-        headers.get_all(name).iter().filter_map(|value: &HeaderValue| value.to_str().ok()).any(|value| {
-            value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
-        })
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value: &HeaderValue| value.to_str().ok())
+            .any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
     };
     version == Version::HTTP_11 && wants(CONNECTION, "upgrade") && wants(UPGRADE, "websocket")
 }

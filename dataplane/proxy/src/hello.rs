@@ -37,10 +37,7 @@ pub(crate) fn read(bytes: &[u8], limit: usize) -> Hello {
         [HANDSHAKE, 3, ..] => {}
         _ => return Hello::Other,
     }
-    let (message, whole) = match handshake(bytes) {
-        Some(message) => message,
-        None => return Hello::Whole(ClientHello::default()),
-    };
+    let Some((message, whole)) = handshake(bytes) else { return Hello::Whole(ClientHello::default()) };
     let needed = match message[..] {
         [CLIENT_HELLO, a, b, c, ..] => 4 + u32::from_be_bytes([0, a, b, c]) as usize,
         [] | [CLIENT_HELLO, ..] => 4,

@@ -88,7 +88,10 @@ impl Caller {
     ///
     /// # Errors
     /// Never; what goes wrong becomes an answer.
-    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+    pub(crate) async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Infallible> {
         Ok(self.answer(request).await)
     }
 
@@ -133,13 +136,13 @@ impl Caller {
         let sending = self.send(&upstream, &forward, outgoing);
         let sent = match forward.timeout {
             None => sending.await,
-            Some(limit) => match tokio::time::timeout(limit, sending).await {
-                Ok(sent) => sent,
-                Err(_) => {
+            Some(limit) => {
+                let Ok(sent) = tokio::time::timeout(limit, sending).await else {
                     let why = format!("no answer within {limit:?}\n");
                     return self.refuse(&asked, StatusCode::GATEWAY_TIMEOUT, Flag::Timeout, why);
-                }
-            },
+                };
+                sent
+            }
         };
         match sent {
             Ok((answered, destination)) => self.respond(asked, answered, destination, switching),
@@ -245,12 +248,17 @@ impl Caller {
                     let flag = if failure.kind == Kind::Connect { Flag::ConnectFailure } else { Flag::UpstreamReset };
                     let free = matches!(failure.kind, Kind::Stale | Kind::Refused) && stale > 0;
                     let may_repeat = free || (left > 0 && failure.is_retried(forward));
-                    let repeated = failure.request.or_else(|| again.as_ref().filter(|_| failure.kind != Kind::Reset)?.request());
+                    let repeated =
+                        failure.request.or_else(|| again.as_ref().filter(|_| failure.kind != Kind::Reset)?.request());
                     let Some(repeated) = repeated.filter(|_| may_repeat) else {
                         return Err((flag, format!("{}: {}", upstream.settings.name, failure.reason)));
                     };
                     request = repeated;
-                    if free { stale -= 1 } else { left -= 1 }
+                    if free {
+                        stale -= 1;
+                    } else {
+                        left -= 1;
+                    }
                     if failure.kind == Kind::Stale {
                         continue;
                     }
@@ -265,7 +273,11 @@ impl Caller {
         }
     }
 
-    async fn attempt(&self, destination: &Arc<Destination>, request: Request<RequestBody>) -> Result<Answered, Failure> {
+    async fn attempt(
+        &self,
+        destination: &Arc<Destination>,
+        request: Request<RequestBody>,
+    ) -> Result<Answered, Failure> {
         let busy = Busy::new(&destination.endpoint);
         if request.version() == Version::HTTP_2 {
             self.attempt_http2(destination, request, busy).await

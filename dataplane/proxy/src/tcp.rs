@@ -50,7 +50,9 @@ impl Caller<'_> {
         let mut tried = Vec::new();
         let mut reason = "no endpoint is known".to_owned();
         while tried.len() < ATTEMPTS {
-            let Some(endpoint) = upstream.pick(self.destination, &tried, self.shared.now(), rand::random) else { break };
+            let Some(endpoint) = upstream.pick(self.destination, &tried, self.shared.now(), rand::random) else {
+                break;
+            };
             if tried.contains(&endpoint.id) {
                 break;
             }

@@ -147,9 +147,8 @@ pub(crate) struct Bytes {
 }
 
 /// Istio's buckets, for milliseconds and bytes alike.
-const BUCKETS: [f64; 19] = [
-    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5, 6e5, 1.8e6, 3.6e6,
-];
+const BUCKETS: [f64; 19] =
+    [0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5, 6e5, 1.8e6, 3.6e6];
 
 /// Sides beyond this many are counted together, as unknown.
 const MAX_SERIES: usize = 10_000;
@@ -364,7 +363,7 @@ impl Sides {
     fn is_from(&mut self, owner: &Owner) {
         self.source_workload = known(Some(&owner.workload));
         self.source_workload_namespace = known(Some(&owner.namespace));
-        self.source_principal = owner.principal.clone();
+        self.source_principal.clone_from(&owner.principal);
         self.source_app = known(Some(&owner.app));
         self.source_version = known(Some(&owner.version));
         self.source_cluster = known(Some(&owner.cluster));

@@ -132,7 +132,9 @@ impl Listener {
         let reject = |reason: String| Rejection::new(&resource.name, reason);
         let addresses = std::iter::once(listener.address.as_ref())
             .chain(listener.additional_addresses.iter().map(|additional| additional.address.as_ref()))
-            .map(|address| socket(address).ok_or_else(|| reject("address: an IP address and a port are expected".into())))
+            .map(|address| {
+                socket(address).ok_or_else(|| reject("address: an IP address and a port are expected".into()))
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let is_bound = listener.bind_to_port.as_ref().is_none_or(|bind| bind.value);
         let direction = match listener.traffic_direction() {
@@ -153,9 +155,14 @@ impl Listener {
             direction,
             original_destination: by_filter || listener.use_original_dst.as_ref().is_some_and(|flag| flag.value),
             inspects: listener.listener_filters.iter().any(|filter| filter.name != ORIGINAL_DST),
-            inspection: crate::decode::duration(listener.listener_filters_timeout.as_ref()).unwrap_or(DEFAULT_INSPECTION),
+            inspection: crate::decode::duration(listener.listener_filters_timeout.as_ref())
+                .unwrap_or(DEFAULT_INSPECTION),
             chains: chains.collect::<Result<_, _>>()?,
-            otherwise: listener.default_filter_chain.as_ref().map(|chain| Chain::parse(chain).map_err(reject)).transpose()?,
+            otherwise: listener
+                .default_filter_chain
+                .as_ref()
+                .map(|chain| Chain::parse(chain).map_err(reject))
+                .transpose()?,
         })
     }
 
@@ -189,8 +196,13 @@ fn keep(chains: &mut Vec<&Chain>, fit: impl Fn(&ChainMatch) -> Option<usize>) {
 impl ChainMatch {
     fn parse(matches: Option<&proto::FilterChainMatch>) -> Result<Self, String> {
         let Some(matches) = matches else { return Ok(Self::default()) };
-        if !matches.prefix_ranges.is_empty() || !matches.source_ports.is_empty() || !matches.source_prefix_ranges.is_empty() {
-            return Err("filter_chain_match: by port, server name, transport and application protocol is accepted".into());
+        if !matches.prefix_ranges.is_empty()
+            || !matches.source_ports.is_empty()
+            || !matches.source_prefix_ranges.is_empty()
+        {
+            return Err(
+                "filter_chain_match: by port, server name, transport and application protocol is accepted".into()
+            );
         }
         let transport = match matches.transport_protocol.as_str() {
             "" => None,

@@ -19,7 +19,8 @@ pub struct Name {
 
 pub(crate) fn parse(resource: &xds::Resource) -> Result<Vec<Name>, Rejection> {
     let table: NameTable = message(resource)?;
-    let reject = |host: &str, error: &dyn std::fmt::Display| Rejection::new(&resource.name, format!("{host:?}: {error}"));
+    let reject =
+        |host: &str, error: &dyn std::fmt::Display| Rejection::new(&resource.name, format!("{host:?}: {error}"));
     let name = |(host, info): (String, api::istio::nds::name_table::NameInfo)| {
         let addresses = info.ips.iter().map(|ip| ip.parse()).collect::<Result<_, _>>();
         let service = match info.shortname.as_str() {

@@ -128,7 +128,10 @@ impl Resources {
 
 type Parsed<T> = Vec<(Arc<str>, Arc<T>)>;
 
-fn parsed<T>(resources: &[Resource], parse: impl Fn(&Resource) -> Result<T, Rejection>) -> Result<Parsed<T>, Rejection> {
+fn parsed<T>(
+    resources: &[Resource],
+    parse: impl Fn(&Resource) -> Result<T, Rejection>,
+) -> Result<Parsed<T>, Rejection> {
     resources.iter().map(|resource| Ok((resource.name.clone(), Arc::new(parse(resource)?)))).collect()
 }
 

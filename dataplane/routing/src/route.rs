@@ -78,8 +78,10 @@ impl RouteTable {
     pub(crate) fn from_proto(config: &proto::RouteConfiguration) -> Result<Self, Rejection> {
         let mut table = Self { name: config.name.as_str().into(), ..Self::default() };
         for host in &config.virtual_hosts {
-            let reject = |reason: String| Rejection::new(&config.name, format!("virtual host {:?}: {reason}", host.name));
-            let routes: Arc<[Route]> = host.routes.iter().map(Route::parse).collect::<Result<_, _>>().map_err(reject)?;
+            let reject =
+                |reason: String| Rejection::new(&config.name, format!("virtual host {:?}: {reason}", host.name));
+            let routes: Arc<[Route]> =
+                host.routes.iter().map(Route::parse).collect::<Result<_, _>>().map_err(reject)?;
             for domain in &host.domains {
                 if !table.add(domain, &routes) {
                     return Err(reject(format!("domain {domain:?} stands twice")));
@@ -126,7 +128,8 @@ impl RouteTable {
         } else {
             authority
         };
-        let suffix = self.suffixes.iter().find(|(suffix, _)| authority.len() > suffix.len() && authority.ends_with(&**suffix));
+        let suffix =
+            self.suffixes.iter().find(|(suffix, _)| authority.len() > suffix.len() && authority.ends_with(&**suffix));
         suffix.map(|(_, routes)| &**routes).or(self.everything.as_deref())
     }
 

@@ -3,9 +3,7 @@
 use crate::Rejection;
 use crate::decode::{message, unpack};
 use api::envoy::envoy::config::core::v3::data_source::Specifier;
-use api::envoy::envoy::extensions::transport_sockets::tls::v3::{
-    Secret, SpiffeCertValidatorConfig, secret::Type,
-};
+use api::envoy::envoy::extensions::transport_sockets::tls::v3::{Secret, SpiffeCertValidatorConfig, secret::Type};
 use model::TrustBundle;
 
 /// The name of the secret that holds the roots.

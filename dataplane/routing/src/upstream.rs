@@ -93,7 +93,8 @@ impl Upstream {
         let facts = if settings.discovery == Discovery::Eds { assigned } else { &settings.listed };
         let before = before.filter(|before| before.settings == settings);
         let known = |facts: &Facts| before?.endpoints.iter().find(|endpoint| endpoint.facts == *facts).cloned();
-        let endpoints: Vec<_> = facts.iter().map(|facts| known(facts).unwrap_or_else(|| numbered(facts.clone()))).collect();
+        let endpoints: Vec<_> =
+            facts.iter().map(|facts| known(facts).unwrap_or_else(|| numbered(facts.clone()))).collect();
         Self { balance: Balance::new(&endpoints), settings, endpoints }
     }
 

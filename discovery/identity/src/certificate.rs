@@ -132,5 +132,6 @@ fn key_error(error: rustls::Error) -> IdentityError {
 /// `x-forwarded-client-cert`.
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let nibble = |bits: u8| char::from_digit(u32::from(bits), 16).unwrap_or('0');
+    digest.as_ref().iter().flat_map(|byte| [nibble(byte >> 4), nibble(byte & 0xf)]).collect()
 }

@@ -11,6 +11,7 @@ use crate::tunnel::Tunnel;
 use arc_swap::ArcSwapOption;
 use bytes::{BufMut, BytesMut};
 use model::{ClusterId, TrustDomain, WorkloadIdentity};
+use prometheus_client::metrics::gauge::Gauge;
 use quinn::ClientConfig;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -136,7 +137,7 @@ impl PeerSet {
     }
 
     /// Opens a stream to some gateway of `cluster`, and sends the header and the first bytes of the payload together.
-    /// `avoid` counts the attempts before: each takes the next tunnel.
+    /// Each call takes the next tunnel.
     ///
     /// # Errors
     /// If no gateway of the peer can be reached, or the tunnel is lost in this moment.
@@ -148,12 +149,12 @@ impl PeerSet {
     ) -> Result<TunnelStream, OpenError> {
         let peer = self.0.peers.get(cluster).ok_or_else(|| OpenError::UnknownPeer(cluster.clone()))?;
         let tunnel = peer.next_tunnel().ok_or_else(|| OpenError::Unreachable(cluster.clone()))?;
-        let (send, receive) = tunnel.connection.open_bi().await.map_err(|_| CopyError::Lost)?;
         let header = header.encode()?;
+        let (send, receive) = tunnel.connection.open_bi().await.map_err(|_| CopyError::Lost)?;
+        let mut stream = TunnelStream::new(send, receive, Tunnel::clone(&tunnel));
         let mut first = BytesMut::with_capacity(header.len() + payload.len());
         first.put_slice(&header);
         first.put_slice(payload);
-        let mut stream = TunnelStream::new(send, receive, Tunnel::clone(&tunnel));
         stream.write(first.freeze()).await?;
         Ok(stream)
     }
@@ -239,14 +240,17 @@ struct Dial {
     labels: PathLabels,
 }
 
+/// Shows whether a tunnel is up; not for longer than it is kept.
+struct Up(Gauge);
+
 // === impl Dial ===
 
 impl Dial {
     async fn keep_open(self) {
         let mut backoff = FIRST_BACKOFF;
-        let up = self.metrics.state.get_or_create_owned(&self.labels);
+        let up = Up(self.metrics.state.get_or_create_owned(&self.labels));
         loop {
-            up.set(0);
+            up.0.set(0);
             match self.connect().await {
                 Ok(tunnel) => {
                     tracing::info!(peer = self.labels.peer, gateway = self.labels.gateway, "tunnel up");
@@ -254,7 +258,7 @@ impl Dial {
                     backoff = FIRST_BACKOFF;
                     self.slot.failures.store(0, Ordering::Relaxed);
                     self.slot.tunnel.store(Some(tunnel.clone()));
-                    up.set(1);
+                    up.0.set(1);
                     self.show_until_closed(&tunnel).await;
                     self.slot.tunnel.store(None);
                     tracing::info!(peer = self.labels.peer, gateway = self.labels.gateway, "tunnel down");
@@ -316,5 +320,13 @@ impl Dial {
             sent.set(path.sent_packets.cast_signed());
             lost.set(path.lost_packets.cast_signed());
         }
+    }
+}
+
+// === impl Up ===
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.0.set(0);
     }
 }

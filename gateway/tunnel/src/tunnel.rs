@@ -38,7 +38,8 @@ enum Finding {
 // === impl Tunnel ===
 
 impl Tunnel {
-    /// Takes a connection and watches it from now on; the watch ends with the connection.
+    /// Takes a connection and watches it from now on. The connection is closed when all of this tunnel's clones, and its
+    /// streams, are gone.
     pub(crate) fn new(connection: Connection) -> Self {
         let (sender, suspect) = watch::channel(false);
         tokio::spawn(watch_over(connection.clone(), sender));
@@ -64,16 +65,19 @@ impl Tunnel {
 }
 
 async fn watch_over(connection: Connection, suspect: watch::Sender<bool>) {
-    let mut ticks = tokio::time::interval(LOOK);
     let mut watchdog = Watchdog { received: 0, sent: 0, unanswered: None };
+    // A clock that stands still while this process does: our own pauses are not the peer's silence.
+    let (mut clock, mut last) = (Instant::now(), Instant::now());
     loop {
         tokio::select! {
             _ = connection.closed() => break,
-            _ = ticks.tick() => {}
+            () = suspect.closed() => return,
+            () = tokio::time::sleep(LOOK) => {}
         }
+        clock += last.elapsed().min(2 * LOOK);
+        last = Instant::now();
         let stats = connection.stats();
-        let finding =
-            watchdog.look(stats.udp_rx.datagrams, stats.udp_tx.datagrams, patience(stats.path.rtt), Instant::now());
+        let finding = watchdog.look(stats.udp_rx.datagrams, stats.udp_tx.datagrams, patience(stats.path.rtt), clock);
         suspect.send_if_modified(|suspect| {
             std::mem::replace(suspect, finding != Finding::Fine) != (finding != Finding::Fine)
         });

@@ -2,11 +2,10 @@
 
 mod support;
 
-use isthmus_tunnel::GuardedTcp;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
-use support::{End, Pair, copy, drain, header, in_time, metrics, noise, tcp};
+use support::{End, Pair, copy, drain, guarded, header, in_time, metrics, noise};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -60,7 +59,7 @@ async fn a_copy_dropped_among_bytes_resets_both_sides() {
     for polls in 0..60 {
         for west_is_cut in [true, false] {
             let (opened, arrived) = pair.stream(b"").await;
-            let ((client, inner), (server, outer)) = (tcp().await, tcp().await);
+            let ((client, inner), (server, outer)) = (guarded().await, guarded().await);
             let (client, server) = (spawn(client), spawn(server));
             let ((cut_off, near), (whole, far)) =
                 if west_is_cut { ((opened, inner), (arrived, outer)) } else { ((arrived, outer), (opened, inner)) };
@@ -81,7 +80,7 @@ async fn a_copy_dropped_around_the_end_never_makes_less_look_whole() {
     for polls in 0..80 {
         for west_is_cut in [true, false] {
             let (opened, arrived) = pair.stream(b"").await;
-            let ((mut client, inner), (mut server, outer)) = (tcp().await, tcp().await);
+            let ((mut client, inner), (mut server, outer)) = (guarded().await, guarded().await);
             let bytes = sent.clone();
             let writer = tokio::spawn(async move {
                 // An error is a reset, which the server's side tells of.
@@ -129,15 +128,15 @@ async fn an_opening_that_is_dropped_ends_nothing_in_order() {
 
 #[tokio::test]
 async fn a_guarded_connection_that_is_dropped_is_reset() {
-    let (mut client, inner) = tcp().await;
-    drop(GuardedTcp::new(inner));
+    let (mut client, inner) = guarded().await;
+    drop(inner);
     assert_eq!(drain(&mut client).await.1, End::Reset);
     // Nor does a copy that was never polled end anything.
     let mut pair = Pair::start().await;
     let (opened, mut arrived) = pair.stream(b"").await;
-    let (mut client, inner) = tcp().await;
+    let (mut client, inner) = guarded().await;
     let counters = metrics();
-    drop(opened.copy(GuardedTcp::new(inner), &counters));
+    drop(opened.copy(inner, &counters));
     assert_eq!(drain(&mut client).await.1, End::Reset);
     assert!(in_time("an end", arrived.read()).await.is_err());
 }

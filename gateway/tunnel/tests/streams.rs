@@ -4,7 +4,7 @@ mod support;
 
 use isthmus_tunnel::{CopyError, Refusal, Settings};
 use std::time::Duration;
-use support::{Carried, End, Pair, copy, drain, eventually, exchange, header, in_time, noise, reset, tcp};
+use support::{Carried, End, Pair, copy, drain, eventually, exchange, guarded, header, in_time, noise, reset};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -128,7 +128,7 @@ async fn a_refusal_resets_the_client_and_gives_the_reason() {
     let mut pair = Pair::start().await;
     for reason in [Refusal::NotExported, Refusal::Gone, Refusal::Loop, Refusal::Overloaded, Refusal::Unreachable] {
         let (opened, arrived) = pair.stream(b"hello").await;
-        let (mut client, inner) = tcp().await;
+        let (mut client, inner) = guarded().await;
         let west = tokio::spawn(copy(opened, inner));
         arrived.refuse(reason);
         let ended = in_time("west's end", west).await.expect("no panic");

@@ -122,7 +122,7 @@ impl Pair {
     /// A TCP connection over a new stream, copied by two tasks.
     pub async fn carry(&mut self) -> Carried {
         let (opened, arrived) = self.stream(b"").await;
-        let ((client, inner), (server, outer)) = (tcp().await, tcp().await);
+        let ((client, inner), (server, outer)) = (guarded().await, guarded().await);
         let (west, east) = (tokio::spawn(copy(opened, inner)), tokio::spawn(copy(arrived, outer)));
         Carried { client, server, west, east }
     }
@@ -144,8 +144,8 @@ pub fn header() -> StreamHeader {
     }
 }
 
-pub async fn copy(stream: TunnelStream, tcp: TcpStream) -> Result<(), CopyError> {
-    stream.copy(GuardedTcp::new(tcp), &metrics()).await
+pub async fn copy(stream: TunnelStream, tcp: GuardedTcp) -> Result<(), CopyError> {
+    stream.copy(tcp, &metrics()).await
 }
 
 pub fn metrics() -> StreamMetrics {
@@ -167,6 +167,12 @@ pub async fn tcp() -> (TcpStream, TcpStream) {
     let address = listener.local_addr().expect("bound");
     let (connected, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
     (connected.expect("connected"), accepted.expect("accepted").0)
+}
+
+/// An application's end of a TCP connection, and the end that a gateway has.
+pub async fn guarded() -> (TcpStream, GuardedTcp) {
+    let (outer, inner) = tcp().await;
+    (outer, GuardedTcp::new(inner))
 }
 
 /// Until `wanted` tunnels to `peer` are up.
