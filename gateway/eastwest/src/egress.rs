@@ -1,8 +1,10 @@
 //! From this cluster's sidecars to the peers: the hello names a service, the catalog says who offers it, a tunnel leads
 //! there. Never to a local endpoint.
 //!
-//!     accept ─▶ hello ─▶ candidates ─▶ open + header + hello ─▶ first byte of the answer ─▶ copy
-//!                            ▲──── refused, lost or silent: the hello is sent again elsewhere ─┘
+//! ```text
+//! accept ─▶ hello ─▶ candidates ─▶ open + header + hello ─▶ first byte of the answer ─▶ copy
+//!                        ▲──── refused, lost or silent: the hello is sent again elsewhere ─┘
+//! ```
 
 use crate::settings::Settings;
 use crate::sni::read_hello;

@@ -1,6 +1,8 @@
 //! The east-west gateway: offers this cluster's exports, brings in the peers', forwards bytes.
 //!
-//!     sidecar ─▶ egress ═ tunnel ═▶ ingress ─▶ sidecar        membership ─▶ store        report ─▶ control plane
+//! ```text
+//! sidecar ─▶ egress ═ tunnel ═▶ ingress ─▶ sidecar        membership ─▶ store        report ─▶ control plane
+//! ```
 
 mod egress;
 mod gateway;

@@ -1,7 +1,9 @@
 //! Our place in the federation: that this gateway lives, and, if it leads, what the cluster offers.
 //!
-//!     alive:  lease ─▶ signed key under it ─▶ renewed until shutdown
-//!     leader: campaign ─▶ what is published? ─▶ desired − published ─▶ signed records, each compared with the leadership
+//! ```text
+//! alive:  lease ─▶ signed key under it ─▶ renewed until shutdown
+//! leader: campaign ─▶ what is published? ─▶ desired − published ─▶ signed records, each compared with the leadership
+//! ```
 
 use federation::election::next_epoch;
 use federation::export::{Exports, Target, Write, desired, plan};

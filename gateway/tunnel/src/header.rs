@@ -1,6 +1,8 @@
 //! The first bytes of every stream: a two-byte length, and a `StreamHeader` message.
 //!
-//!     u16 big-endian ─ isthmus.v1.StreamHeader ─ payload, in the same packet if it fits
+//! ```text
+//! u16 big-endian ─ isthmus.v1.StreamHeader ─ payload, in the same packet if it fits
+//! ```
 //!
 //! Targets are keys of the registry and never addresses.
 

@@ -1,6 +1,8 @@
 //! Tunnels to the peers' gateways over QUIC; quinn's only door.
 //!
-//!     PeerSet::open ─▶ header + first bytes ═▶ accept ─▶ Arrival ─▶ TunnelStream::copy
+//! ```text
+//! PeerSet::open ─▶ header + first bytes ═▶ accept ─▶ Arrival ─▶ TunnelStream::copy
+//! ```
 
 mod congestion;
 mod header;

@@ -1,7 +1,9 @@
 //! The peers' gateways, and a tunnel kept open to each of them.
 //!
-//!     set_gateways ─▶ one keeper a gateway: resolve ─▶ dial ─▶ Tunnel ─▶ watched ─▶ dial again, for ever
-//!     open ─▶ the usable tunnels in turn ─▶ TunnelStream
+//! ```text
+//! set_gateways ─▶ one keeper a gateway: resolve ─▶ dial ─▶ Tunnel ─▶ watched ─▶ dial again, for ever
+//! open ─▶ the usable tunnels in turn ─▶ TunnelStream
+//! ```
 
 use crate::header::{HeaderError, StreamHeader};
 use crate::metrics::{Metrics, PathLabels};

@@ -1,6 +1,8 @@
 //! A stream of a tunnel, and the copying between it and a TCP connection.
 //!
-//!     TCP FIN ◀──▶ QUIC FIN          TCP RST ◀──▶ RESET_STREAM, STOP_SENDING
+//! ```text
+//! TCP FIN ◀──▶ QUIC FIN          TCP RST ◀──▶ RESET_STREAM, STOP_SENDING
+//! ```
 //!
 //! quinn finishes a stream that is dropped, which would make a truncated transfer look complete. So here whatever was
 //! not finished is reset, on both sides, wherever a future may be dropped.

@@ -1,7 +1,9 @@
 //! One QUIC connection to, or from, a gateway of a peer, and whether it still gets through.
 //!
-//!     packets sent, none received for max(3 PTO, 300 ms) ─▶ suspect: no new streams
-//!                                            for 2.5 times that ─▶ closed: all its streams are reset
+//! ```text
+//! packets sent, none received for max(3 PTO, 300 ms) ─▶ suspect: no new streams
+//!                                        for 2.5 times that ─▶ closed: all its streams are reset
+//! ```
 
 use crate::refusal::Refusal;
 use quinn::{Connection, ConnectionStats};

@@ -60,8 +60,8 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.is_ca = IsCa::ExplicitNoCa;
-        params.not_before = (SystemTime::now() - Duration::from_secs(300)).into();
-        params.not_after = (SystemTime::now() + Duration::from_secs(3600)).into();
+        params.not_before = (SystemTime::now() - Duration::from_mins(5)).into();
+        params.not_after = (SystemTime::now() + Duration::from_hours(1)).into();
         let leaf = params.signed_by(&key, &self.issuer).expect("a leaf").pem();
         WorkloadCertificate::from_pem(&leaf, &key.serialize_pem()).expect("a good certificate")
     }

@@ -224,10 +224,7 @@ pub fn noise(length: usize, seed: u64) -> Vec<u8> {
 }
 
 pub async fn in_time<F: Future>(what: &str, future: F) -> F::Output {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("{what} did not come in time"),
-    }
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} did not come in time"))
 }
 
 /// Polls until `done`, for a while.
