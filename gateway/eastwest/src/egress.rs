@@ -7,10 +7,11 @@
 //! ```
 
 use crate::settings::Settings;
-use crate::sni::read_hello;
+use crate::sni::{HelloError, read_hello};
 use bytes::Bytes;
 use model::{Catalog, ClusterId, Sni};
 use rand::RngExt;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,7 +36,7 @@ pub(crate) struct Egress {
 #[derive(Debug, thiserror::Error)]
 enum EgressError {
     #[error(transparent)]
-    Hello(#[from] crate::sni::HelloError),
+    Hello(#[from] HelloError),
     #[error("the hello took too long")]
     Late,
     #[error("no peer offers {0}")]
@@ -91,9 +92,15 @@ impl Egress {
                     duration_ms = started.elapsed().as_millis(), ended = ended.err().map(tracing::field::display),
                 );
             }
-            Err(error) => tracing::info!(
-                target: "access", %address, direction = "egress", duration_ms = started.elapsed().as_millis(), refused = %error,
-            ),
+            Err(error) => {
+                // Those that a peer was asked for are counted where it was asked.
+                if error.is_the_sidecars() {
+                    self.metrics.refused("", error.reason(), "egress");
+                }
+                tracing::info!(
+                    target: "access", %address, direction = "egress", duration_ms = started.elapsed().as_millis(), refused = %error,
+                );
+            }
         }
     }
 
@@ -116,23 +123,23 @@ impl Egress {
         let hello = tokio::time::timeout(self.settings.hello(), read_hello(stream)).await;
         let (sni, hello) = hello.map_err(|_| EgressError::Late)??;
         let mut last = EgressError::NotImported(sni.clone());
+        let mut tried = BTreeSet::new();
         for _ in 0..self.settings.attempts {
             // Looked up anew each time: the catalog may know better by now.
-            let Some(peer) = self.choose(&sni) else { break };
+            let Some(peer) = self.choose(&sni, &tried) else { break };
             match self.attempt(&peer, &sni, &hello).await {
                 Ok((stream, first)) => return Ok((sni, peer, stream, first)),
                 Err(error) => {
-                    let hopeless = matches!(&error, EgressError::Refused(_, reason) if !reason.is_worth_another_try());
                     tracing::debug!(%peer, %error, "another way is tried");
+                    self.metrics.refused(peer.as_str(), error.reason(), "egress");
+                    let hopeless = !error.reason().is_worth_another_try();
                     last = error;
                     if hopeless {
                         break;
                     }
                 }
             }
-        }
-        if let EgressError::NotImported(_) = last {
-            self.metrics.refused("", Refusal::NotExported, "egress");
+            tried.insert(peer);
         }
         Err(last)
     }
@@ -146,30 +153,24 @@ impl Egress {
             hops: 0,
             visited: vec![self.own.clone()],
         };
-        let mut stream = self.peers.open(peer, &header, hello).await?;
-        let answer = tokio::select! {
-            answer = stream.read() => Some(answer),
-            () = tokio::time::sleep(self.settings.first_byte()) => None,
+        let asking = async {
+            let mut stream = self.peers.open(peer, &header, hello).await?;
+            match stream.read().await {
+                Ok(Some(first)) => Ok((stream, first)),
+                // An end without a byte: the workload accepted nothing.
+                Ok(None) => Err(EgressError::Refused(peer.clone(), Refusal::Unreachable)),
+                Err(CopyError::Refused(reason)) => Err(EgressError::Refused(peer.clone(), reason)),
+                Err(error) => Err(error.into()),
+            }
         };
-        match answer {
-            Some(Ok(Some(first))) => Ok((stream, first)),
-            // An end without a byte: the workload accepted nothing.
-            Some(Ok(None)) => Err(EgressError::Refused(peer.clone(), Refusal::Unreachable)),
-            Some(Err(CopyError::Refused(reason))) => {
-                self.metrics.refused(peer.as_str(), reason, "egress");
-                Err(EgressError::Refused(peer.clone(), reason))
-            }
-            Some(Err(error)) => Err(error.into()),
-            None => {
-                stream.refuse(Refusal::Reset);
-                Err(EgressError::Refused(peer.clone(), Refusal::Unreachable))
-            }
-        }
+        // A stream that is given up is reset. Opening waits where the peer allows no more streams.
+        let answer = tokio::time::timeout(self.settings.first_byte(), asking).await;
+        answer.unwrap_or_else(|_| Err(EgressError::Refused(peer.clone(), Refusal::Unreachable)))
     }
 
-    /// One of the routable peers that offer the service, by their ready weight; those without a tunnel only when no other
-    /// is left.
-    fn choose(&self, sni: &Sni) -> Option<ClusterId> {
+    /// One of the routable peers that offer the service, by their ready weight; those without a tunnel, and those `tried`
+    /// before, only when no other is left.
+    fn choose(&self, sni: &Sni, tried: &BTreeSet<ClusterId>) -> Option<ClusterId> {
         let catalog = self.catalog.borrow().clone();
         let mut offers: Vec<(ClusterId, u64)> = catalog
             .by_host(&sni.host)
@@ -185,9 +186,8 @@ impl Egress {
             .filter(|(_, weight)| *weight > 0)
             .collect();
         let connected = |cluster: &ClusterId| self.peers.path(cluster).connected > 0;
-        if offers.iter().any(|(cluster, _)| connected(cluster)) {
-            offers.retain(|(cluster, _)| connected(cluster));
-        }
+        prefer(&mut offers, |(cluster, _)| connected(cluster));
+        prefer(&mut offers, |(cluster, _)| !tried.contains(cluster));
         let total: u64 = offers.iter().map(|(_, weight)| weight).sum();
         let mut ticket = if total == 0 { return None } else { rand::rng().random_range(0..total) };
         offers.into_iter().find_map(|(cluster, weight)| {
@@ -195,5 +195,34 @@ impl Egress {
             ticket = ticket.saturating_sub(weight);
             drawn.then_some(cluster)
         })
+    }
+}
+
+/// Keeps only the `better` ones, if there are any.
+fn prefer<T>(all: &mut Vec<T>, better: impl Fn(&T) -> bool) {
+    if all.iter().any(&better) {
+        all.retain(better);
+    }
+}
+
+// === impl EgressError ===
+
+impl EgressError {
+    /// As it is counted.
+    fn reason(&self) -> Refusal {
+        match self {
+            Self::Hello(_) | Self::Late => Refusal::BadHeader,
+            Self::NotImported(_) => Refusal::NotExported,
+            Self::Refused(_, reason) => *reason,
+            Self::Open(_) | Self::Copy(_) => Refusal::Unreachable,
+        }
+    }
+
+    /// Whether it was refused before a peer was asked; a connection that says nothing, as a probe's, is not refused.
+    fn is_the_sidecars(&self) -> bool {
+        match self {
+            Self::Hello(HelloError::Io(_)) | Self::Refused(..) | Self::Open(_) | Self::Copy(_) => false,
+            Self::Hello(_) | Self::Late | Self::NotImported(_) => true,
+        }
     }
 }

@@ -103,6 +103,7 @@ impl Gateway {
             metrics: parts.metrics.clone(),
             loads: Loads::default(),
             served: Served::default(),
+            leaving: shutdown.clone(),
         });
         let incoming = accept(quic.clone(), &identities, stop_tunnels.clone());
         work.spawn(until(&stop_tunnels).run_until_cancelled_owned(ingress.run(incoming, streams.clone())));

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnel::{Arrival, GuardedTcp, Incoming, Metrics, Refusal, StreamHeader, StreamLabels};
 
@@ -27,6 +28,8 @@ pub(crate) struct Ingress {
     pub(crate) metrics: Metrics,
     pub(crate) loads: Loads,
     pub(crate) served: Served,
+    /// Cancelled when the gateway begins to leave: peers go elsewhere from then on.
+    pub(crate) leaving: CancellationToken,
 }
 
 /// What each endpoint carries, and which refused lately.
@@ -63,10 +66,17 @@ impl Ingress {
                     continue;
                 }
             };
-            let Ok(place) = places.clone().try_acquire_owned() else {
-                self.refused(&arrival.peer, Refusal::Overloaded, arrival.header.host.as_str());
-                arrival.stream.refuse(Refusal::Overloaded);
-                continue;
+            let place = match places.clone().try_acquire_owned() {
+                _ if self.leaving.is_cancelled() => Err(Refusal::Draining),
+                place => place.map_err(|_| Refusal::Overloaded),
+            };
+            let place = match place {
+                Ok(place) => place,
+                Err(reason) => {
+                    self.refused(&arrival.peer, reason, arrival.header.host.as_str());
+                    arrival.stream.refuse(reason);
+                    continue;
+                }
             };
             let ingress = self.clone();
             tasks.spawn(async move {
@@ -180,6 +190,9 @@ impl Loads {
 
     fn eject(&self, address: SocketAddr, until: Instant) {
         let mut loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        // Those whose time is over, and that nobody asked for since, would stay for ever.
+        loads.retain(|_, load| load.active > 0 || load.ejected_until.is_some_and(|until| until > now));
         loads.entry(address).or_default().ejected_until = Some(until);
     }
 }
