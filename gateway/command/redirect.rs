@@ -117,9 +117,9 @@ impl Rules {
             let _ = writeln!(output, "    tcp dport {{ {} }} return", list(&self.exclude_outbound_ports, ", "));
         }
         format!(
-            "table inet isthmus {{\n  chain output {{\n    type nat hook output priority dstnat; policy accept;\n{output}    \
+            "table inet isthmus {{\n  chain output {{\n    type nat hook output priority -100; policy accept;\n{output}    \
              meta l4proto tcp redirect to :{OUTBOUND}\n  }}\n  chain prerouting {{\n    \
-             type nat hook prerouting priority dstnat; policy accept;\n    iifname \"lo\" return\n    \
+             type nat hook prerouting priority -100; policy accept;\n    iifname \"lo\" return\n    \
              tcp dport {{ {} }} return\n    meta l4proto tcp redirect to :{INBOUND}\n  }}\n}}\n",
             list(&self.inbound_exempt(), ", ")
         )
