@@ -200,12 +200,12 @@ async fn broken(reader: &ReadHalf<'_>) -> io::Error {
     }
 }
 
-/// Returns once the other gateway has reset the stream, or the tunnel is lost; never when the stream ends in order.
+/// Returns once the other gateway has reset the stream. Not when the tunnel is lost: all may have arrived before that,
+/// and be waiting here for a slow application.
 async fn reset(receive: &mut RecvStream) -> CopyError {
     match receive.received_reset().await {
         Ok(Some(code)) => CopyError::Refused(Refusal::from_code(code)),
-        Ok(None) => std::future::pending().await,
-        Err(_) => CopyError::Lost,
+        _ => std::future::pending().await,
     }
 }
 

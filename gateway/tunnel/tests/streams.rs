@@ -4,7 +4,9 @@ mod support;
 
 use isthmus_tunnel::{CopyError, Refusal, Settings};
 use std::time::Duration;
-use support::{Carried, End, Pair, copy, drain, eventually, exchange, guarded, header, in_time, noise, reset};
+use support::{
+    Carried, End, Pair, connected, copy, drain, eventually, exchange, guarded, header, in_time, noise, reset,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -161,17 +163,19 @@ async fn a_lost_tunnel_resets_its_connections() {
 
 #[tokio::test]
 async fn a_copy_ends_in_order_only_once_all_bytes_have_arrived() {
-    let mut pair = Pair::start().await;
-    let bytes = noise(8_000_000, 4);
-    let Carried { mut client, mut server, east, .. } = pair.carry().await;
+    let mut pair = Pair::with(Settings { stream_window: 15_000_000, ..Settings::default() }).await;
+    let bytes = noise(14_000_000, 4);
+    let Carried { mut client, mut server, west, east } = pair.carry().await;
     client.shutdown().await.expect("open");
     assert_eq!(drain(&mut server).await.1, End::Fin);
-    let reader = tokio::spawn(async move { drain(&mut client).await });
     server.write_all(&bytes).await.expect("open");
     server.shutdown().await.expect("open");
     // As a gateway's drain does: east leaves as soon as the connection that it carried has ended.
     in_time("east's end", east).await.expect("no panic").expect("in order");
     pair.east.stop().await;
-    let (read, end) = in_time("the bytes", reader).await.expect("no panic");
+    connected(&pair.west.peers, pair.east(), 0).await;
+    // The client begins to read only now: all that it is owed waits in west.
+    let (read, end) = drain(&mut client).await;
     assert!(read == bytes && end == End::Fin, "{} of {} bytes, {end:?}", read.len(), bytes.len());
+    in_time("west's end", west).await.expect("no panic").expect("in order");
 }
