@@ -181,7 +181,7 @@ impl Tour<'_> {
         let failed: Vec<&Shot> = shots.iter().filter(|shot| shot.failure.is_some()).collect();
         let last =
             failed.iter().map(|shot| (shot.at + shot.took).saturating_duration_since(killed)).max().unwrap_or_default();
-        let why = || failed.last().and_then(|shot| shot.failure.clone()).unwrap_or_default();
+        let why = || failed.last().and_then(|shot| shot.failure.as_deref()).unwrap_or_default().trim().to_owned();
         ensure!(failed.iter().all(|shot| shot.at + shot.took >= killed), "requests failed before the kill: {}", why());
         ensure!(last <= RECOVERY * 3, "requests still failed {last:.1?} after: {}", why());
         ensure!(failed.len() < shots.len() / 4, "{} of {} requests failed: {}", failed.len(), shots.len(), why());

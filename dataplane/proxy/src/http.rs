@@ -449,7 +449,7 @@ impl Again {
 
 impl Failure {
     fn connect(request: Request<RequestBody>, error: &ProxyError) -> Self {
-        Self { request: Some(request), kind: Kind::Connect, reason: chain(error) }
+        Self { request: Some(request), kind: Kind::Connect, reason: error.to_string() }
     }
 
     /// Whether the route wants this tried again.

@@ -60,7 +60,7 @@ impl Caller<'_> {
             let destination = self.shared.destinations.of(&upstream, endpoint);
             match self.join(&mut stream, &upstream, &destination, began).await {
                 Ok(()) => return,
-                Err(error) => reason = crate::http::chain(&error),
+                Err(error) => reason = error.to_string(),
             }
         }
         tracing::info!(target: "access", caller = %self.address, upstream = %name, flags = "UF", reason, "connection refused");
