@@ -9,7 +9,7 @@ use store::{ClientSettings, Key, Payload, Record, Store};
 use support::authority::Authority;
 use support::{
     End, REVIEWS, SNI, Site, Workload, drain, eventually, hello, imported, in_time, key, loopback, name, service,
-    settings, two,
+    settings, two_with,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -103,7 +103,8 @@ async fn a_gateway_that_leaves_lets_connections_end() {
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = tasks();
     {
-        let (west, east, root) = two().await;
+        // Long enough for a machine that does much else.
+        let (west, east, root) = two_with(|| Settings { drain_ms: 4000, ..settings() }).await;
         let workload = Workload::start(b'a').await;
         east.offers(service(REVIEWS, "*", vec![workload.endpoint(&root)]));
         west.offers(imported(REVIEWS, &[(&east.cluster, 1)]));

@@ -177,8 +177,13 @@ async fn echo(mut stream: TcpStream, name: u8) -> std::io::Result<()> {
 
 /// West with a tunnel to east, each told of the other.
 pub async fn two() -> (Site, Site, Authority) {
+    two_with(settings).await
+}
+
+pub async fn two_with(settings: fn() -> Settings) -> (Site, Site, Authority) {
     let (west, east) = (Authority::new("west"), Authority::new("east"));
-    let (source, destination) = (Site::start(&west, &[&east]).await, Site::start(&east, &[&west]).await);
+    let source = Site::with(&west, &[&east], settings(), None).await;
+    let destination = Site::with(&east, &[&west], settings(), None).await;
     destination.learns_of(&source.cluster, &[]);
     source.joins(&destination).await;
     (source, destination, east)
