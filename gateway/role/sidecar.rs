@@ -9,7 +9,6 @@ use ::proxy::{Metrics, Owner, Parts, Sidecar};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use dns::Zone;
-use routing::RoutingTable;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use xds::{ClientSettings, Mode};
@@ -47,7 +46,7 @@ pub async fn sidecar(settings: SidecarProcess, shutdown: CancellationToken) -> a
         zone,
     };
     let (sidecar, sink) = Sidecar::new(settings.proxy.clone(), parts);
-    admin::serve(settings.admin, views(sidecar.tables(), &settings)?, &shutdown).await?;
+    admin::serve(settings.admin, views(&sidecar, &settings)?, &shutdown).await?;
     let connect = proxy::connector(&cluster, &settings.identity, &identity)?;
     let mode = if settings.state_of_the_world { Mode::StateOfTheWorld } else { Mode::Delta };
     let feeding = tokio::spawn(xds::run(connect, node, ClientSettings::from(mode), sink, shutdown.clone()));
@@ -65,10 +64,11 @@ pub async fn sidecar(settings: SidecarProcess, shutdown: CancellationToken) -> a
     Ok(())
 }
 
-fn views(
-    table: impl Fn() -> Arc<RoutingTable> + Send + Sync + 'static,
-    settings: &SidecarProcess,
-) -> anyhow::Result<Views> {
+fn views(sidecar: &Sidecar, settings: &SidecarProcess) -> anyhow::Result<Views> {
     let settings = serde_saphyr::to_string(settings)?;
-    Ok(Views::default().with("settings", move || settings.clone()).with("table", move || format!("{:#?}\n", table())))
+    let (table, decisions) = (sidecar.tables(), sidecar.decisions());
+    Ok(Views::default()
+        .with("settings", move || settings.clone())
+        .with("table", move || format!("{:#?}\n", table()))
+        .with("decisions", decisions))
 }

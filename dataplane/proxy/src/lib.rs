@@ -9,6 +9,7 @@
 mod body;
 mod connect;
 mod connection;
+mod decision;
 mod destination;
 mod detect;
 mod error;

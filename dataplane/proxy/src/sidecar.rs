@@ -1,5 +1,6 @@
 //! The sidecar as a whole: begun, fed, drained.
 
+use crate::decision;
 use crate::listen::Listening;
 use crate::shared::Shared;
 use crate::state::State;
@@ -65,6 +66,12 @@ impl Sidecar {
     pub fn tables(&self) -> impl Fn() -> Arc<RoutingTable> + Send + Sync + use<> {
         let shared = self.shared.clone();
         move || shared.table.load_full()
+    }
+
+    /// What would be decided at this moment: for each name that is routed, the upstream and the endpoint, as text.
+    pub fn decisions(&self) -> impl Fn() -> String + Send + Sync + use<> {
+        let shared = self.shared.clone();
+        move || decision::all(&shared)
     }
 
     /// Becomes true once the whole configuration came and all its sockets listen.

@@ -133,6 +133,15 @@ impl RouteTable {
         suffix.map(|(_, routes)| &**routes).or(self.everything.as_deref())
     }
 
+    /// Every domain with what is done for its first route, in no order.
+    pub fn domains(&self) -> impl Iterator<Item = (String, &Action)> {
+        let exact = self.exact.iter().map(|(domain, routes)| (domain.to_string(), routes));
+        let suffixes = self.suffixes.iter().map(|(suffix, routes)| (format!("*{suffix}"), routes));
+        let everything = self.everything.iter().map(|routes| ("*".to_owned(), routes));
+        let all = exact.chain(suffixes).chain(everything);
+        all.filter_map(|(domain, routes)| Some((domain, &routes.first()?.action)))
+    }
+
     /// The upstreams that it names.
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<str>> {
         let hosts = self.exact.values().chain(self.suffixes.iter().map(|(_, routes)| routes)).chain(&self.everything);

@@ -18,10 +18,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-/// Bytes are read into blocks of this size; pieces of a block are handed to quinn without copying.
-const BLOCK: usize = 64 << 10;
-/// A block with less room than this is given up for a new one.
-const LEAST_ROOM: usize = 8 << 10;
+/// Bytes are read into blocks, whose pieces are handed to quinn without copying. Blocks are small, since most streams
+/// say little, and grow when a read fills one.
+const SMALL_BLOCK: usize = 8 << 10;
+const LARGE_BLOCK: usize = 64 << 10;
+/// A block with less than this part of its room left is given up for a new one.
+const LEAST_PART: usize = 8;
 /// The most that is taken from a stream at once.
 const CHUNK: usize = 64 << 10;
 
@@ -144,11 +146,12 @@ async fn outward<'a>(
     send: &mut Sender,
     metrics: &StreamMetrics,
 ) -> Result<ReadHalf<'a>, CopyError> {
-    let mut block = BytesMut::with_capacity(BLOCK);
+    let mut size = SMALL_BLOCK;
+    let mut block = BytesMut::with_capacity(size);
     let mut stopped = pin!(send.stream.stopped());
     loop {
-        if block.capacity() < LEAST_ROOM {
-            block = BytesMut::with_capacity(BLOCK);
+        if block.capacity() < size / LEAST_PART {
+            block = BytesMut::with_capacity(size);
         }
         let read = tokio::select! {
             biased;
@@ -160,6 +163,9 @@ async fn outward<'a>(
             break;
         }
         metrics.sent.inc_by(read as u64);
+        if read > size / 2 {
+            size = LARGE_BLOCK;
+        }
         tokio::select! {
             biased;
             written = send.stream.write_chunk(block.split().freeze()) => written.map_err(|error| write_error(&error))?,
