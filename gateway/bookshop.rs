@@ -1,7 +1,9 @@
 //! The demo's applications: a bookshop of four services that know nothing of any mesh.
 //!
-//!     productpage ──▶ details
-//!          └────────▶ reviews v1 │ v2 │ v3 ──▶ ratings
+//! ```text
+//! productpage ──▶ details
+//!      └────────▶ reviews v1 │ v2 │ v3 ──▶ ratings
+//! ```
 //!
 //! Each asks the others by their host names through one address, its sidecar's outbound listener.
 

@@ -1,7 +1,9 @@
 //! `isthmus agent`: what an unmodified Envoy needs to be a sidecar of ours.
 //!
-//!     control plane ──certificate──▶ agent ──SDS, Unix socket──▶ Envoy ──xDS, mTLS──▶ control plane
-//!                   ──name table───▶ agent ──DNS──▶ application
+//! ```text
+//! control plane ──certificate──▶ agent ──SDS, Unix socket──▶ Envoy ──xDS, mTLS──▶ control plane
+//!               ──name table───▶ agent ──DNS──▶ application
+//! ```
 
 mod bootstrap;
 mod envoy;

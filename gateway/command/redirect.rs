@@ -1,6 +1,8 @@
 //! `isthmus redirect`: the packet-filter rules that bring a workload's traffic to its sidecar.
 //!
-//!     application ──TCP──▶ 15001 (outbound)     anyone ──TCP──▶ 15006 (inbound)     application ──port 53──▶ 15053
+//! ```text
+//! application ──TCP──▶ 15001 (outbound)     anyone ──TCP──▶ 15006 (inbound)     application ──port 53──▶ 15053
+//! ```
 //!
 //! The sidecar's own traffic is told apart by its user or group, as with Istio. Every value that reaches a rule is a
 //! number or a network: nothing a user writes is ever pasted into one.

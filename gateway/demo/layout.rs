@@ -1,8 +1,10 @@
 //! Who runs where: every process of the demo has a loopback address of its own, so that ports stay Istio's.
 //!
-//!     127.R.0.1    the store
-//!     127.R.C.1    cluster C's control plane      127.R.C.11, .12   its gateways
-//!     127.R.C.101… its workloads                  127.R.C.201…      where those reach the mesh
+//! ```text
+//! 127.R.0.1    the store
+//! 127.R.C.1    cluster C's control plane      127.R.C.11, .12   its gateways
+//! 127.R.C.101… its workloads                  127.R.C.201…      where those reach the mesh
+//! ```
 
 use crate::bookshop::{PORT, Title};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
