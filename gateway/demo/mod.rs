@@ -2,10 +2,10 @@
 
 pub mod layout;
 mod load;
-mod plan;
+pub mod plan;
 mod process;
 mod report;
-mod resources;
+pub mod resources;
 mod tour;
 
 use anyhow::{Context, ensure};

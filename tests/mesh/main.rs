@@ -1,0 +1,4 @@
+//! The demo's two clusters in one process: every role as a task, over real TCP, QUIC and mTLS on loopback.
+
+mod fixture;
+mod scenarios;
