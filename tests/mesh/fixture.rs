@@ -7,10 +7,10 @@ use isthmus::demo::layout::Layout;
 use isthmus::demo::plan::Plan;
 use isthmus::demo::{self, resources};
 use isthmus::http_client::{Client, Reply};
+use isthmus::settings::SidecarProcess;
 use isthmus::{role, settings};
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -58,6 +58,13 @@ impl Mesh {
         let plan = Plan::prepare(home.path(), &layout, &options).expect("a plan");
         let tasks = plan.processes.iter().map(|(name, args)| (name.clone(), Task::start(args))).collect();
         Self { layout, home, tasks, plan }
+    }
+
+    /// Starts one more sidecar.
+    pub fn add(&mut self, name: &str, settings: SidecarProcess) {
+        let shutdown = CancellationToken::new();
+        let handle = tokio::spawn(role::sidecar(settings, shutdown.clone()));
+        self.tasks.insert(name.to_owned(), Task { shutdown, handle });
     }
 
     /// Ends one role as SIGTERM would, and waits for its end.
@@ -128,11 +135,11 @@ impl Task {
         let config = || PathBuf::from(args.last().expect("a settings file"));
         let until = shutdown.clone();
         let handle = match args[0].as_str() {
-            "store" => spawn(role::store(settings::read(&config()).expect("settings"), until)),
-            "controlplane" => spawn(role::control_plane(settings::read(&config()).expect("settings"), until)),
-            "gateway" => spawn(role::gateway(settings::read(&config()).expect("settings"), until)),
-            "sidecar" => spawn(role::sidecar(settings::read(&config()).expect("settings"), until)),
-            "bookshop" => spawn(bookshop::run(Application::parse_from(args).bookshop, until)),
+            "store" => tokio::spawn(role::store(settings::read(&config()).expect("settings"), until)),
+            "controlplane" => tokio::spawn(role::control_plane(settings::read(&config()).expect("settings"), until)),
+            "gateway" => tokio::spawn(role::gateway(settings::read(&config()).expect("settings"), until)),
+            "sidecar" => tokio::spawn(role::sidecar(settings::read(&config()).expect("settings"), until)),
+            "bookshop" => tokio::spawn(bookshop::run(Application::parse_from(args).bookshop, until)),
             other => panic!("the plan has an unknown role {other}"),
         };
         Self { shutdown, handle }
@@ -144,10 +151,6 @@ impl Task {
         let ended = ended.unwrap_or_else(|_| panic!("{name} did not end within {PATIENCE:?}"));
         ended.expect("no role panics").unwrap_or_else(|error| panic!("{name}: {error:#}"));
     }
-}
-
-fn spawn(role: impl Future<Output = anyhow::Result<()>> + Send + 'static) -> JoinHandle<anyhow::Result<()>> {
-    tokio::spawn(role)
 }
 
 /// Repeats `attempt` until it succeeds; panics with its last error after `deadline`.
