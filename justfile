@@ -17,4 +17,4 @@ e2e:
 
 # The criterion benches of the pure crates.
 bench:
-    cargo bench -p isthmus-routing -p isthmus-translate
+    cargo bench -p isthmus-routing -p isthmus-translate -p isthmus-registry --benches
