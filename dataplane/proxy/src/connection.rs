@@ -118,7 +118,7 @@ impl Connection {
             .timer(TokioTimer::new())
             .header_read_timeout(settings.header())
             .max_headers(settings.headers)
-            .max_buf_size(settings.header_bytes)
+            .max_buf_size(settings.header_limit())
             .auto_date_header(false);
         builder
             .http2()
@@ -126,7 +126,7 @@ impl Connection {
             .max_concurrent_streams(settings.streams)
             .initial_stream_window_size(settings.stream_window)
             .initial_connection_window_size(settings.connection_window)
-            .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
+            .max_header_list_size(settings.header_list())
             .auto_date_header(false);
         let caller = Arc::new(caller);
         let service = hyper::service::service_fn(move |request| caller.clone().handle(request));

@@ -12,17 +12,18 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// The authority that a request names: that of its target, else its `Host` (RFC 9110, section 7.2). A request with
-/// several different `Host` fields names none.
+/// several `Host` fields names none, and neither does one that names a user (RFC 9110, section 4.2.4).
 pub(crate) fn authority<B>(request: &Request<B>) -> Option<Authority> {
-    if let Some(authority) = request.uri().authority() {
-        return Some(authority.clone());
-    }
     let mut hosts = request.headers().get_all(HOST).iter();
-    let host = hosts.next()?;
+    let host = hosts.next();
     if hosts.next().is_some() {
         return None;
     }
-    Authority::from_maybe_shared(bytes::Bytes::copy_from_slice(host.as_bytes())).ok()
+    let authority = match request.uri().authority() {
+        Some(authority) => authority.clone(),
+        None => Authority::from_maybe_shared(bytes::Bytes::copy_from_slice(host?.as_bytes())).ok()?,
+    };
+    (!authority.as_str().contains('@')).then_some(authority)
 }
 
 /// Whether the request wants to go on as a WebSocket.
@@ -42,11 +43,15 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Takes away what is meant for this hop only (RFC 9110, section 7.6.1); a WebSocket's upgrade stays.
+/// Takes away what is meant for this hop only (RFC 9110, section 7.6.1). A WebSocket's upgrade stays, and so does the
+/// wish for trailers, which pass here.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap, is_websocket: bool) {
-    if let Some(named) = headers.remove(CONNECTION) {
-        for name in named.to_str().unwrap_or_default().split(',') {
+    if let Entry::Occupied(connection) = headers.entry(CONNECTION) {
+        // The field may stand there several times.
+        let named: Vec<HeaderValue> = connection.remove_entry_mult().1.collect();
+        for name in named.iter().flat_map(|value| value.to_str().unwrap_or_default().split(',')) {
             if let Ok(name) = name.trim().parse::<HeaderName>()
+                && name != TE
                 && (name != UPGRADE || !is_websocket)
             {
                 headers.remove(name);
@@ -156,6 +161,7 @@ mod tests {
         };
         assert_eq!(authority(&request(&["a:80"])).as_ref().map(Authority::as_str), Some("a:80"));
         assert_eq!(authority(&request(&["a", "b"])), None);
+        assert_eq!(authority(&request(&["user@a"])), None);
         assert_eq!(authority(&request(&[])), None);
     }
 

@@ -165,6 +165,8 @@ impl Caller {
         let series = self.inbound.clone().unwrap_or(series);
         let mut exchange = Exchange::new(self.shared.clone(), asked, series, destination, carrier, busy);
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        // The version is each hop's own (RFC 9110, section 6.2); the caller's connection lowers it where it must.
+        *response.version_mut() = Version::HTTP_11;
         headers::strip_hop_by_hop(response.headers_mut(), switches && switching.is_some());
         match switching {
             Some(caller) if switches => {
@@ -381,7 +383,8 @@ fn address(head: &mut Parts, asked: &Asked, is_http2: bool) {
         uri.authority = Some(asked.authority.clone());
     } else {
         head.version = Version::HTTP_11;
-        if !head.headers.contains_key(HOST)
+        // What was routed is what the application sees: an authority in the target goes before any `Host`.
+        if head.headers.get(HOST).is_none_or(|host| host.as_bytes() != asked.authority.as_str().as_bytes())
             && let Ok(host) = HeaderValue::from_str(asked.authority.as_str())
         {
             head.headers.insert(HOST, host);

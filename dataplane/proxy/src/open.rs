@@ -24,7 +24,7 @@ pub(crate) async fn open_http1(shared: &Shared, destination: &Arc<Destination>) 
     let Connected { stream, peer } = connect(shared, destination).await?;
     let (sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_headers(shared.settings.headers)
-        .max_buf_size(shared.settings.header_bytes)
+        .max_buf_size(shared.settings.header_limit())
         .handshake(TokioIo::new(stream))
         .await?;
     let running = connection.with_upgrades();
@@ -47,7 +47,7 @@ pub(crate) async fn open_http2(shared: &Shared, destination: &Destination) -> Re
         .timer(TokioTimer::new())
         .initial_stream_window_size(settings.stream_window)
         .initial_connection_window_size(settings.connection_window)
-        .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(settings.header_list())
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .handshake(TokioIo::new(stream))

@@ -15,7 +15,7 @@ pub struct Settings {
     pub hello_bytes: usize,
     /// How long a TLS handshake may take. Default 10 000.
     pub handshake_ms: u64,
-    /// The greatest head of a request or response, in bytes. Default 65 536.
+    /// The greatest head of a request or response, in bytes; less than 8192 counts as 8192. Default 65 536.
     pub header_bytes: usize,
     /// The greatest number of header fields. Default 100.
     pub headers: usize,
@@ -51,6 +51,9 @@ pub struct Settings {
     pub connect_ms: u64,
 }
 
+/// The least buffer for a head that hyper takes.
+const LEAST_HEADER_BYTES: usize = 8192;
+
 // === impl Settings ===
 
 impl Default for Settings {
@@ -83,6 +86,15 @@ impl Default for Settings {
 impl Settings {
     pub(crate) fn handshake(&self) -> Duration {
         Duration::from_millis(self.handshake_ms)
+    }
+
+    pub(crate) fn header_limit(&self) -> usize {
+        self.header_bytes.max(LEAST_HEADER_BYTES)
+    }
+
+    /// [`Self::header_limit`] as HTTP/2 has it.
+    pub(crate) fn header_list(&self) -> u32 {
+        u32::try_from(self.header_limit()).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn header(&self) -> Duration {

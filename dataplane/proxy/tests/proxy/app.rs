@@ -5,9 +5,9 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -18,9 +18,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-pub(crate) type Body = BoxBody<Bytes, hyper::Error>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 
 /// An application that serves HTTP/1 and HTTP/2.
 pub(crate) struct App {
@@ -92,7 +93,17 @@ impl App {
 }
 
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body that is sent piece by piece, and its other end.
+pub(crate) fn piecemeal() -> (mpsc::Sender<Frame<Bytes>>, Body) {
+    let (sender, receiver) = mpsc::channel(1);
+    let frames = futures_util::stream::unfold(receiver, |mut receiver| async {
+        let frame: Frame<Bytes> = receiver.recv().await?;
+        Some((Ok(frame), receiver))
+    });
+    (sender, StreamBody::new(frames).boxed_unsync())
 }
 
 pub(crate) fn empty() -> Body {
@@ -110,8 +121,7 @@ pub(crate) async fn http1(address: SocketAddr) -> http1::SendRequest<Body> {
 /// A connection for HTTP/2 requests, in the clear and without an upgrade.
 pub(crate) async fn http2(address: SocketAddr) -> http2::SendRequest<Body> {
     let tcp = TcpStream::connect(address).await.expect("connected");
-    let (sender, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(tcp)).await.expect("HTTP/2");
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(tcp)).await.expect("HTTP/2");
     tokio::spawn(connection);
     sender
 }
@@ -138,4 +148,47 @@ pub(crate) async fn exchange(address: SocketAddr, bytes: &str) -> String {
     // A reset after the answer is an end too.
     let _ = timeout(LIMIT, tcp.read_to_end(&mut answer)).await.expect("it ends");
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Stands between two, hands on bytes, and counts connections.
+pub(crate) struct Tap {
+    pub(crate) address: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+    cut: tokio::sync::watch::Sender<()>,
+}
+
+// === impl Tap ===
+
+impl Tap {
+    pub(crate) async fn before(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let (cut, cuts) = tokio::sync::watch::channel(());
+        let count = accepted.clone();
+        tokio::spawn(async move {
+            while let Ok((mut one, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                let mut cuts = cuts.clone();
+                cuts.mark_unchanged();
+                tokio::spawn(async move {
+                    let Ok(mut other) = TcpStream::connect(target).await else { return };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut one, &mut other) => {}
+                        _ = cuts.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { address, accepted, cut }
+    }
+
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Ends all connections of the moment.
+    pub(crate) fn cut(&self) {
+        self.cut.send_replace(());
+    }
 }

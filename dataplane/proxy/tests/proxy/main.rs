@@ -1,5 +1,6 @@
 //! Two sidecars and an application over loopback, with real mTLS: what crosses, what does not, and what is told of it.
 
 mod app;
-mod http;
+mod headers;
 mod mesh;
+mod requests;

@@ -236,12 +236,7 @@ fn node(account: &str) -> Node {
 }
 
 /// A sidecar that shows `certificate`, and knows the roots of its own trust domain only.
-pub(crate) fn start(
-    certificate: WorkloadCertificate,
-    own: &TrustBundle,
-    account: &str,
-    settings: Settings,
-) -> Running {
+pub(crate) fn start(certificate: WorkloadCertificate, own: &TrustBundle, account: &str, settings: Settings) -> Running {
     let mut metrics = Registry::default();
     let owner = Owner {
         workload: format!("{account}-1"),
