@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 /// A request's body on its way to the upstream.
 pub(crate) enum RequestBody {
@@ -21,14 +21,33 @@ pub(crate) enum RequestBody {
     Kept(Kept),
 }
 
-/// A view on a body that is read once and can be sent several times.
+/// A view on a body that is read once and can be sent several times. Only the latest view reads on.
 pub(crate) struct Kept {
     original: Arc<Mutex<Original>>,
+    turn: usize,
     at: usize,
+}
+
+/// What a body can be sent again from.
+pub(crate) struct Repeat(Arc<Mutex<Original>>);
+
+/// Why a request's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The caller's did.
+    #[error("the caller's body: {0}")]
+    Caller(#[from] hyper::Error),
+    /// The request is being sent to somebody else.
+    #[error("the request is sent again")]
+    Superseded,
 }
 
 struct Original {
     body: Incoming,
+    /// Counts the views.
+    turn: usize,
+    /// The view that waits for more.
+    waiting: Option<Waker>,
     parts: Vec<Part>,
     bytes: usize,
     limit: usize,
@@ -55,9 +74,9 @@ pub(crate) enum ResponseBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Streaming { body, passed } => {
@@ -65,7 +84,7 @@ impl Body for RequestBody {
                 if let (Some(passed), Some(Ok(frame))) = (passed, &frame) {
                     passed.fetch_add(data_length(frame), Ordering::Relaxed);
                 }
-                Poll::Ready(frame)
+                Poll::Ready(frame.map(|frame| Ok(frame?)))
             }
             Self::Kept(kept) => kept.poll_frame(cx),
         }
@@ -93,18 +112,29 @@ impl Body for RequestBody {
 impl Kept {
     /// Keeps up to `limit` bytes of `body`.
     pub(crate) fn new(body: Incoming, limit: usize) -> Self {
-        let original = Original { body, parts: Vec::new(), bytes: 0, limit, overflown: false, ended: false };
-        Self { original: Arc::new(Mutex::new(original)), at: 0 }
+        let original = Original {
+            body,
+            turn: 0,
+            waiting: None,
+            parts: Vec::new(),
+            bytes: 0,
+            limit,
+            overflown: false,
+            ended: false,
+        };
+        Self { original: Arc::new(Mutex::new(original)), turn: 0, at: 0 }
     }
 
-    /// The body from its beginning; none if not all of it was kept.
-    pub(crate) fn again(&self) -> Option<Self> {
-        let overflown = self.original.lock().overflown;
-        (!overflown).then(|| Self { original: self.original.clone(), at: 0 })
+    /// What it can be sent again from.
+    pub(crate) fn repeat(&self) -> Repeat {
+        Repeat(self.original.clone())
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut original = self.original.lock();
+        if original.turn != self.turn {
+            return Poll::Ready(Some(Err(BodyError::Superseded)));
+        }
         if let Some(part) = original.parts.get(self.at) {
             self.at += 1;
             return Poll::Ready(Some(Ok(part.clone().into())));
@@ -112,7 +142,10 @@ impl Kept {
         if original.ended {
             return Poll::Ready(None);
         }
-        let frame = ready!(Pin::new(&mut original.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut original.body).poll_frame(cx) else {
+            original.waiting = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
         match &frame {
             None => original.ended = true,
             Some(Ok(frame)) => {
@@ -121,7 +154,25 @@ impl Kept {
             }
             Some(Err(_)) => original.overflown = true,
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| Ok(frame?)))
+    }
+}
+
+// === impl Repeat ===
+
+impl Repeat {
+    /// The body from its beginning; none if not all of it was kept. The view before breaks off, and gives up its stream:
+    /// two that read would take each other's turns.
+    pub(crate) fn again(&self) -> Option<Kept> {
+        let mut original = self.0.lock();
+        if original.overflown {
+            return None;
+        }
+        original.turn += 1;
+        if let Some(before) = original.waiting.take() {
+            before.wake();
+        }
+        Some(Kept { original: self.0.clone(), turn: original.turn, at: 0 })
     }
 }
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 /// A connection on its way to its handler.
 pub(crate) struct Connection {
@@ -26,6 +27,10 @@ pub(crate) struct Connection {
     /// The name of the listener that took it.
     pub(crate) listener: Arc<str>,
     pub(crate) address: SocketAddr,
+    /// Finish what you do, begin nothing.
+    pub(crate) drain: CancellationToken,
+    /// Stop at once.
+    pub(crate) cut: CancellationToken,
 }
 
 impl Connection {
@@ -82,6 +87,7 @@ impl Connection {
                     direction: listener.direction,
                     destination,
                     address: self.address,
+                    cut: &self.cut,
                     peer,
                 };
                 caller.carry(stream, upstream).await;
@@ -133,12 +139,12 @@ impl Connection {
         let mut serving = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = &mut serving => ended,
-            () = self.shared.abort.cancelled() => return,
-            () = self.shared.drain.cancelled() => {
+            () = self.cut.cancelled() => return,
+            () = self.drain.cancelled() => {
                 serving.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = &mut serving => ended,
-                    () = self.shared.abort.cancelled() => return,
+                    () = self.cut.cancelled() => return,
                 }
             }
         };

@@ -4,7 +4,7 @@
 //! request -> route -> [pick endpoint -> connection of its pool -> send] (again?) -> response, body, record
 //! ```
 
-use crate::body::{Kept, RequestBody, ResponseBody};
+use crate::body::{Kept, Repeat, RequestBody, ResponseBody};
 use crate::destination::Destination;
 use crate::exchange::{Asked, Busy, Carrier, Exchange, Sent, grpc_status, own_answer};
 use crate::http2::{Found, Share};
@@ -47,7 +47,7 @@ struct Outgoing {
 /// All of a request that its body can be sent again with.
 struct Again {
     head: Parts,
-    body: Option<Kept>,
+    body: Option<Repeat>,
 }
 
 /// An answer, and what carries it.
@@ -212,7 +212,7 @@ impl Caller {
         }
         if retries && asked.is_grpc {
             let kept = Kept::new(body, self.shared.settings.retry_bytes);
-            let again = kept.again().map(|body| Again { head: head.clone(), body: Some(body) });
+            let again = Some(Again { head: head.clone(), body: Some(kept.repeat()) });
             return Outgoing { request: Request::from_parts(head, RequestBody::Kept(kept)), again };
         }
         let passed = match &asked.sent {
@@ -442,7 +442,7 @@ impl Again {
     fn request(&self) -> Option<Request<RequestBody>> {
         let body = match &self.body {
             None => RequestBody::Empty,
-            Some(kept) => RequestBody::Kept(kept.again()?),
+            Some(body) => RequestBody::Kept(body.again()?),
         };
         Some(Request::from_parts(self.head.clone(), body))
     }

@@ -70,6 +70,8 @@ impl Listening {
 
     fn accept(&self, socket: TcpListener, listener: Arc<str>, stop: CancellationToken) {
         let (shared, places) = (self.shared.clone(), self.places.clone());
+        let (drain, cut) = (stop.clone(), self.shared.abort.child_token());
+        let ended = cut.clone();
         let accepting = async move {
             loop {
                 // Taken before the connection is: what has no place waits in the kernel's queue.
@@ -82,21 +84,30 @@ impl Listening {
                         continue;
                     }
                 };
-                let connection = Connection { shared: shared.clone(), listener: listener.clone(), address };
-                let abort = shared.abort.clone();
+                let (drain, cut) = (drain.clone(), cut.clone());
+                let connection = Connection { shared: shared.clone(), listener: listener.clone(), address, drain, cut };
+                let cut = connection.cut.clone();
                 shared.tasks.spawn(async move {
                     tokio::select! {
+                        // It is told first, so that it can end as a cut connection should.
+                        biased;
                         () = connection.serve(tcp) => {}
-                        () = abort.cancelled() => {}
+                        () = cut.cancelled() => {}
                     }
                     drop(place);
                 });
             }
         };
+        let shared = self.shared.clone();
         self.shared.tasks.spawn(async move {
             tokio::select! {
                 () = accepting => {}
                 () = stop.cancelled() => {}
+            }
+            // The listener is gone: its connections have the drain time to end. At a shutdown all have the same.
+            tokio::select! {
+                () = tokio::time::sleep(shared.settings.drain()) => ended.cancel(),
+                () = shared.drain.cancelled() => {}
             }
         });
     }

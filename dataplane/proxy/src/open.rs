@@ -61,11 +61,14 @@ pub(crate) async fn open_http2(shared: &Shared, destination: &Destination) -> Re
 pub(crate) fn widen(shared: &Arc<Shared>, destination: &Arc<Destination>) {
     let Some(widening) = destination.widening(shared.settings.remote_connections) else { return };
     let (shared, destination) = (shared.clone(), destination.clone());
-    let tasks = shared.tasks.clone();
+    let tasks = shared.upstreams.clone();
     tasks.spawn(async move {
-        // A failure is remembered by the endpoint itself.
-        if let Ok(connection) = open_http1(&shared, &destination).await {
-            destination.keep(connection, shared.settings.pool_idle);
+        tokio::select! {
+            () = shared.abort.cancelled() => {}
+            // A failure is remembered by the endpoint itself.
+            opened = open_http1(&shared, &destination) => if let Ok(connection) = opened {
+                destination.keep(connection, shared.settings.pool_idle);
+            }
         }
         drop(widening);
     });
@@ -74,7 +77,7 @@ pub(crate) fn widen(shared: &Arc<Shared>, destination: &Arc<Destination>) {
 /// Lets a connection run until it ends of itself or everything does.
 fn drive(shared: &Shared, connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
     let abort = shared.abort.clone();
-    shared.tasks.spawn(async move {
+    shared.upstreams.spawn(async move {
         tokio::select! {
             () = abort.cancelled() => {}
             ended = connection => if let Err(error) = ended {

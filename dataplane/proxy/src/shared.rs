@@ -22,8 +22,10 @@ pub(crate) struct Shared {
     pub(crate) table: ArcSwap<RoutingTable>,
     pub(crate) destinations: Destinations,
     pub(crate) telemetry: Arc<Telemetry>,
-    /// Every task that was started.
+    /// Every task that serves somebody.
     pub(crate) tasks: TaskTracker,
+    /// The connections to upstreams, which last as long as anybody is served and no longer.
+    pub(crate) upstreams: TaskTracker,
     /// Finish what you do, begin nothing.
     pub(crate) drain: CancellationToken,
     /// Stop at once.
@@ -43,6 +45,7 @@ impl Shared {
             table: ArcSwap::from_pointee(RoutingTable::default()),
             telemetry: Arc::new(telemetry),
             tasks: TaskTracker::new(),
+            upstreams: TaskTracker::new(),
             drain: CancellationToken::new(),
             abort: CancellationToken::new(),
             began: Instant::now(),

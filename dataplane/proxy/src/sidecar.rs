@@ -118,5 +118,7 @@ impl Sidecar {
         }
         self.shared.abort.cancel();
         self.shared.tasks.wait().await;
+        self.shared.upstreams.close();
+        self.shared.upstreams.wait().await;
     }
 }

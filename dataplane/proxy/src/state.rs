@@ -27,15 +27,18 @@ const DOMAIN: &str = "cluster.local";
 
 impl Sink for State {
     fn apply(&mut self, type_url: &str, changed: Vec<Resource>, removed: Vec<Arc<str>>) -> Result<(), Rejection> {
+        let trusted = match type_url {
+            type_url::SECRET if !changed.is_empty() => Some(self.trusted(&changed).map_err(|error| reject(&*error))?),
+            _ => None,
+        };
         self.resources.apply(type_url, &changed, &removed).map_err(|error| reject(&error))?;
         let table = Arc::new(self.resources.table());
-        match type_url {
-            type_url::SECRET => self.trust(&table.bundles)?,
-            type_url::NAME_TABLE => {
-                let entries = table.names.iter().map(entry);
-                self.zone.store(Arc::new(Zone::new(entries, &self.namespace, DOMAIN)));
-            }
-            _ => {}
+        if let Some(bundles) = trusted {
+            self.shared.identity.set_bundles(bundles);
+        }
+        if type_url == type_url::NAME_TABLE {
+            let entries = table.names.iter().map(entry);
+            self.zone.store(Arc::new(Zone::new(entries, &self.namespace, DOMAIN)));
         }
         self.shared.table.store(table);
         self.complete.send_replace(self.resources.is_complete());
@@ -48,16 +51,18 @@ impl Sink for State {
 }
 
 impl State {
-    fn trust(&self, bundles: &[TrustBundle]) -> Result<(), Rejection> {
+    /// The roots in `secrets`, read before anything is kept of them: roots that do not parse must change nothing.
+    fn trusted(&self, secrets: &[Resource]) -> Result<Bundles, Box<dyn std::error::Error>> {
+        let mut trial = Resources::default();
+        trial.apply(type_url::SECRET, secrets, &[])?;
+        let bundles: Arc<[TrustBundle]> = trial.table().bundles;
         let peers = bundles.iter().filter(|bundle| bundle.trust_domain != self.own_bundle.trust_domain);
         let own = bundles.iter().find(|bundle| bundle.trust_domain == self.own_bundle.trust_domain);
-        let all = peers.chain([own.unwrap_or(&self.own_bundle)]);
-        self.shared.identity.set_bundles(Bundles::new(all).map_err(|error| reject(&error))?);
-        Ok(())
+        Ok(Bundles::new(peers.chain([own.unwrap_or(&self.own_bundle)]))?)
     }
 }
 
-fn reject(error: &dyn std::fmt::Display) -> Rejection {
+fn reject(error: &dyn std::error::Error) -> Rejection {
     let message = error.to_string();
     tracing::warn!(reason = message, "resources rejected");
     Rejection { message }

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio_util::sync::CancellationToken;
 
 /// A connection that carries bytes.
 pub(crate) struct Caller<'a> {
@@ -25,6 +26,8 @@ pub(crate) struct Caller<'a> {
     /// Where it was going.
     pub(crate) destination: SocketAddr,
     pub(crate) address: SocketAddr,
+    /// Stop at once.
+    pub(crate) cut: &'a CancellationToken,
     pub(crate) peer: Option<WorkloadIdentity>,
 }
 
@@ -79,7 +82,13 @@ impl Caller<'_> {
         began: Instant,
     ) -> Result<(), crate::ProxyError> {
         let busy = Busy::new(&destination.endpoint);
-        let mut connected = connect(self.shared, destination).await?;
+        let mut connected = tokio::select! {
+            connected = connect(self.shared, destination) => connected?,
+            () = self.cut.cancelled() => {
+                stream.reset_on_close();
+                return Ok(());
+            }
+        };
         let telemetry = &self.shared.telemetry;
         let series = match self.direction {
             Direction::Outbound => {
@@ -121,7 +130,7 @@ impl Caller<'_> {
         let outcome = tokio::select! {
             copied = copy_bidirectional_with_sizes(&mut caller, &mut upstream, size, size) => copied.map(|_| ()),
             () = stillness(self.shared.settings.idle(), &moved) => Err(io::ErrorKind::TimedOut.into()),
-            () = self.shared.abort.cancelled() => Err(io::Error::other("shutting down")),
+            () = self.cut.cancelled() => Err(io::Error::other("shutting down")),
         };
         Copied { outcome, received: received.into_inner(), sent: sent.into_inner() }
     }

@@ -73,7 +73,7 @@ impl App {
             let (head, body) = request.into_parts();
             let mut text = format!("{} {}\n", head.method, head.uri);
             for (name, value) in &head.headers {
-                text += &format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()));
+                text.extend([name.as_str(), ": ", &String::from_utf8_lossy(value.as_bytes()), "\n"]);
             }
             let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
             Response::new(full([text.as_bytes(), &body].concat()))

@@ -87,7 +87,7 @@ async fn nothing_is_smuggled_between_two_lengths() {
 #[tokio::test]
 async fn too_great_a_head_is_refused() {
     let (app, pair) = echoing().await;
-    let many: String = (0..200).map(|number| format!("x-{number}: 1\r\n")).collect();
+    let many = "x-many: 1\r\n".repeat(200);
     let long = format!("x-long: {}\r\n", "a".repeat(100_000));
     for lines in [many, long] {
         let answer = seen(&pair, &lines).await;

@@ -99,8 +99,8 @@ impl Root {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.is_ca = IsCa::ExplicitNoCa;
-        params.not_before = (SystemTime::now() - Duration::from_secs(300)).into();
-        params.not_after = (SystemTime::now() + Duration::from_secs(3600)).into();
+        params.not_before = (SystemTime::now() - Duration::from_mins(5)).into();
+        params.not_after = (SystemTime::now() + Duration::from_hours(1)).into();
         let leaf = params.signed_by(&key, &self.issuer).expect("a leaf").pem();
         WorkloadCertificate::from_pem(&leaf, &key.serialize_pem()).expect("a good certificate")
     }
@@ -117,6 +117,12 @@ impl Mesh {
     pub(crate) fn start(&self, account: &str, settings: Settings) -> Running {
         let certificate = self.root.certificate(&spiffe(account));
         start(certificate, &self.root.bundle("east.example"), account, settings)
+    }
+
+    /// Somebody of this account who is no sidecar.
+    pub(crate) fn identity(&self, account: &str) -> Identity {
+        let bundles = Bundles::new([&self.root.bundle("east.example")]).expect("a good bundle");
+        Identity::new(self.root.certificate(&spiffe(account)), bundles)
     }
 
     /// What a caller's sidecar is told.
@@ -275,17 +281,26 @@ impl Running {
         Ok(())
     }
 
+    /// Tells it the resources of one type only.
+    pub(crate) fn apply_only(&mut self, kind: &str, snapshot: &Snapshot) -> Result<(), Rejection> {
+        self.sink.apply(kind, snapshot.get(kind).values().cloned().collect(), vec![])
+    }
+
+    pub(crate) fn says_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+
     pub(crate) async fn is_ready(&mut self) {
         timeout(LIMIT, self.ready.wait_for(|ready| *ready)).await.expect("ready in time").expect("it runs");
     }
 
-    /// The sum of the metric's samples that bear these labels.
-    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    /// The sum of the metric's samples that bear these labels; whole numbers only.
+    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.metrics).expect("a string takes all");
         let bears = |line: &&str| labels.iter().all(|(key, value)| line.contains(&format!("{key}=\"{value}\"")));
         let samples = text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).filter(bears);
-        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        samples.filter_map(|line| line.rsplit(' ').next()?.trim_end_matches(".0").parse::<u64>().ok()).sum()
     }
 
     /// Shuts it down; it must have ended within `limit`.
