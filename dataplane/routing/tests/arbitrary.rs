@@ -70,7 +70,7 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let upstream = upstream(&endpoints);
-        let now = Duration::from_secs(60);
+        let now = Duration::from_secs(59);
         let flagged = |flags: &[bool]| -> Vec<u64> {
             upstream.endpoints.iter().zip(flags).filter(|(_, flag)| **flag).map(|(endpoint, _)| endpoint.id).collect()
         };
