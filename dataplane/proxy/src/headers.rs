@@ -1,8 +1,9 @@
 //! Header fields that a proxy takes away, sets, or completes.
 
-use http::header::{CONNECTION, CONTENT_TYPE, Entry, HOST, TE, TRANSFER_ENCODING, UPGRADE};
-use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, Entry, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 
 /// Who the caller is, as Istio's Envoy tells the application.
 pub(crate) const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
@@ -24,6 +25,29 @@ pub(crate) fn authority<B>(request: &Request<B>) -> Option<Authority> {
         None => Authority::from_maybe_shared(bytes::Bytes::copy_from_slice(host?.as_bytes())).ok()?,
     };
     (!authority.as_str().contains('@')).then_some(authority)
+}
+
+/// Writes the target in the form of the HTTP version: a path and `Host`, or a whole URI.
+pub(crate) fn address(head: &mut Parts, authority: &Authority, path: &PathAndQuery, is_http2: bool) {
+    let mut uri = http::uri::Parts::default();
+    uri.path_and_query = Some(path.clone());
+    if is_http2 {
+        head.version = Version::HTTP_2;
+        head.headers.remove(HOST);
+        uri.scheme = Some(Scheme::HTTP);
+        uri.authority = Some(authority.clone());
+    } else {
+        head.version = Version::HTTP_11;
+        // What was routed is what the application sees: an authority in the target goes before any `Host`.
+        if head.headers.get(HOST).is_none_or(|host| host.as_bytes() != authority.as_str().as_bytes())
+            && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        {
+            head.headers.insert(HOST, host);
+        }
+    }
+    if let Ok(uri) = Uri::from_parts(uri) {
+        head.uri = uri;
+    }
 }
 
 /// Whether the request wants to go on as a WebSocket.
@@ -58,7 +82,11 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap, is_websocket: bool) {
             }
         }
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING] {
+    if headers.remove(TRANSFER_ENCODING).is_some() {
+        // A length beside it meant nothing, and must not come to mean something (RFC 9112, section 6.3).
+        headers.remove(CONTENT_LENGTH);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION] {
         headers.remove(name);
     }
     if let Entry::Occupied(te) = headers.entry(TE)

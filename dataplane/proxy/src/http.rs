@@ -13,8 +13,8 @@ use crate::shared::Shared;
 use crate::telemetry::{Flag, Series};
 use crate::{ProxyError, headers, path, upgrade};
 use http::request::Parts;
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header::HOST};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use routing::{Action, Direction, Forward, HttpHandler, HttpVersion, RouteSource, Upstream};
 use std::convert::Infallible;
@@ -163,11 +163,15 @@ impl Caller {
     ) -> Response<ResponseBody> {
         let Answered { mut response, carrier, series, busy } = answered;
         let series = self.inbound.clone().unwrap_or(series);
-        let mut exchange = Exchange::new(self.shared.clone(), asked, series, destination, carrier, busy);
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if switches && switching.is_none() {
+            let why = "the upstream switched protocols unasked\n".into();
+            return asked.refuse(&series, StatusCode::BAD_GATEWAY, Flag::UpstreamReset, why);
+        }
+        let mut exchange = Exchange::new(self.shared.clone(), asked, series, destination, carrier, busy);
         // The version is each hop's own (RFC 9110, section 6.2); the caller's connection lowers it where it must.
         *response.version_mut() = Version::HTTP_11;
-        headers::strip_hop_by_hop(response.headers_mut(), switches && switching.is_some());
+        headers::strip_hop_by_hop(response.headers_mut(), switches);
         match switching {
             Some(caller) if switches => {
                 exchange.head(response.status(), response.headers());
@@ -204,7 +208,7 @@ impl Caller {
             HttpVersion::Http2 => true,
             HttpVersion::AsAsked => head.version == Version::HTTP_2,
         };
-        address(&mut head, asked, is_http2);
+        headers::address(&mut head, &asked.authority, &asked.path, is_http2);
         let retries = forward.retries.attempts > 0;
         if body.is_end_stream() {
             let again = retries.then(|| Again { head: head.clone(), body: None });
@@ -369,29 +373,6 @@ impl Caller {
     fn refuse(&self, asked: &Asked, status: StatusCode, flag: Flag, why: String) -> Response<ResponseBody> {
         let series = self.inbound.clone().unwrap_or_else(|| self.shared.telemetry.nowhere());
         asked.refuse(&series, status, flag, why)
-    }
-}
-
-/// Writes the target in the form of the HTTP version: a path and `Host`, or a whole URI.
-fn address(head: &mut Parts, asked: &Asked, is_http2: bool) {
-    let mut uri = http::uri::Parts::default();
-    uri.path_and_query = Some(asked.path.clone());
-    if is_http2 {
-        head.version = Version::HTTP_2;
-        head.headers.remove(HOST);
-        uri.scheme = Some(Scheme::HTTP);
-        uri.authority = Some(asked.authority.clone());
-    } else {
-        head.version = Version::HTTP_11;
-        // What was routed is what the application sees: an authority in the target goes before any `Host`.
-        if head.headers.get(HOST).is_none_or(|host| host.as_bytes() != asked.authority.as_str().as_bytes())
-            && let Ok(host) = HeaderValue::from_str(asked.authority.as_str())
-        {
-            head.headers.insert(HOST, host);
-        }
-    }
-    if let Ok(uri) = Uri::from_parts(uri) {
-        head.uri = uri;
     }
 }
 

@@ -60,6 +60,7 @@ pub(crate) struct Running {
     held: Snapshot,
     metrics: Registry,
     ready: watch::Receiver<bool>,
+    decisions: Box<dyn Fn() -> String + Send + Sync>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) task: JoinHandle<Result<(), ProxyError>>,
 }
@@ -262,8 +263,9 @@ pub(crate) fn start(certificate: WorkloadCertificate, own: &TrustBundle, account
     };
     let (sidecar, sink) = Sidecar::new(settings, parts);
     let (ready, shutdown) = (sidecar.ready(), CancellationToken::new());
+    let decisions = Box::new(sidecar.decisions());
     let task = tokio::spawn(sidecar.run(shutdown.clone()));
-    Running { sink: Box::new(sink), held: Snapshot::default(), metrics, ready, shutdown, task }
+    Running { sink: Box::new(sink), held: Snapshot::default(), metrics, ready, decisions, shutdown, task }
 }
 
 // === impl Running ===
@@ -292,6 +294,11 @@ impl Running {
 
     pub(crate) async fn is_ready(&mut self) {
         timeout(LIMIT, self.ready.wait_for(|ready| *ready)).await.expect("ready in time").expect("it runs");
+    }
+
+    /// What would be done with a request of each name.
+    pub(crate) fn decisions(&self) -> String {
+        (self.decisions)()
     }
 
     /// The sum of the metric's samples that bear these labels; whole numbers only.

@@ -216,19 +216,77 @@ async fn http_1_0_is_answered_in_its_own_way() {
     assert!(!answer.to_ascii_lowercase().contains("chunked"), "{answer}");
 }
 
-/// RFC 9110, section 6.2: what is forwarded bears the forwarder's own version.
-#[tokio::test]
-async fn an_application_of_http_1_0_is_answered_for_in_http_1_1() {
+/// An application that answers everything with these bytes, and closes.
+async fn answering(bytes: &'static [u8]) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
         while let Ok((mut tcp, _)) = listener.accept().await {
             let mut asked = [0; 4096];
             let _ = tcp.read(&mut asked).await;
-            let _ = tcp.write_all(b"HTTP/1.0 200 OK\r\n\r\nold but gold").await;
+            let _ = tcp.write_all(bytes).await;
         }
     });
-    let pair = Mesh::new().pair(Protocol::Http, address).await;
+    address
+}
+
+/// RFC 9112, section 6.3: chunks go before a length, and the length goes no further.
+#[tokio::test]
+async fn an_answer_with_two_lengths_is_taken_by_its_chunks() {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    let pair = Mesh::new().pair(Protocol::Http, answering(answer).await).await;
+    let mut caller = http1(pair.entry).await;
+    let response = caller.send_request(request(Method::GET, empty())).await.expect("a response");
+    assert_eq!(response.headers().get("content-length"), None);
+    assert_eq!(text(response).await, "hello");
+}
+
+#[tokio::test]
+async fn a_switch_that_nobody_asked_for_is_no_answer() {
+    let answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: mine\r\n\r\nbytes";
+    let pair = Mesh::new().pair(Protocol::Http, answering(answer).await).await;
+    let mut caller = http1(pair.entry).await;
+    let asking = caller.send_request(request(Method::GET, empty()));
+    let response = timeout(LIMIT, asking).await.expect("in time").expect("a response");
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test]
+async fn callers_that_leave_early_leave_nothing_behind() {
+    let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();
+    let app = App::start(move |_| {
+        let (pieces, body) = piecemeal();
+        let _ = started.send(pieces);
+        async { Response::new(body) }
+    })
+    .await;
+    let pair = Mesh::new().pair(Protocol::Http, app.address).await;
+    for is_begun in [true, false] {
+        for _ in 0..5 {
+            let mut caller = http1(pair.entry).await;
+            let asking = tokio::spawn(async move { caller.send_request(request(Method::GET, empty())).await });
+            let pieces = timeout(LIMIT, starts.recv()).await.expect("in time").expect("it is asked");
+            if is_begun {
+                pieces.send(Frame::data(Bytes::from("x"))).await.expect("taken");
+                let response = timeout(LIMIT, asking).await.expect("in time").expect("no panic").expect("a response");
+                drop(response);
+            } else {
+                asking.abort();
+            }
+            timeout(LIMIT, pieces.closed()).await.expect("the application learns of it");
+        }
+    }
+    eventually("nothing is on its way", async || pair.client.decisions().contains(", 0 on their way")).await;
+    for running in [&pair.client, &pair.server] {
+        eventually("counted", async || running.metric("istio_requests_total", &[("response_flags", "DC")]) >= 5).await;
+    }
+}
+
+/// RFC 9110, section 6.2: what is forwarded bears the forwarder's own version.
+#[tokio::test]
+async fn an_application_of_http_1_0_is_answered_for_in_http_1_1() {
+    let answer = b"HTTP/1.0 200 OK\r\n\r\nold but gold";
+    let pair = Mesh::new().pair(Protocol::Http, answering(answer).await).await;
     let mut caller = http1(pair.entry).await;
     for _ in 0..2 {
         caller.ready().await.expect("kept alive");
@@ -240,16 +298,8 @@ async fn an_application_of_http_1_0_is_answered_for_in_http_1_1() {
 
 #[tokio::test]
 async fn a_broken_body_is_never_a_whole_one() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("bound");
-    tokio::spawn(async move {
-        while let Ok((mut tcp, _)) = listener.accept().await {
-            let mut asked = [0; 4096];
-            let _ = tcp.read(&mut asked).await;
-            let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").await;
-        }
-    });
-    let pair = Mesh::new().pair(Protocol::Http, address).await;
+    let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    let pair = Mesh::new().pair(Protocol::Http, answering(answer).await).await;
     let mut caller = http1(pair.entry).await;
     let response = caller.send_request(request(Method::GET, empty())).await.expect("a response");
     let body = timeout(LIMIT, response.into_body().collect()).await.expect("in time");
