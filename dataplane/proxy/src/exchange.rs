@@ -7,7 +7,7 @@ use crate::shared::Shared;
 use crate::telemetry::{Flag, Outcome, Series};
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming;
 use routing::{Direction, Endpoint};
 use std::net::SocketAddr;
@@ -166,9 +166,10 @@ impl Asked {
         flag: Flag,
         why: String,
     ) -> Response<ResponseBody> {
-        let outcome = Outcome { status: status.as_u16(), flag, grpc: None };
+        let grpc = self.is_grpc.then(|| grpc_code(status));
+        let outcome = Outcome { status: if grpc.is_some() { 200 } else { status.as_u16() }, flag, grpc };
         self.record(series, outcome, why.len() as u64, None);
-        own_answer(status, why)
+        if self.is_grpc { grpc_answer(status, &why) } else { own_answer(status, why) }
     }
 
     fn record(&self, series: &Series, outcome: Outcome, received: u64, destination: Option<&Destination>) {
@@ -200,9 +201,33 @@ pub(crate) fn own_answer(status: StatusCode, text: String) -> Response<ResponseB
     let body = (!text.is_empty()).then(|| Bytes::from(text));
     let mut response = Response::new(ResponseBody::Own(body));
     *response.status_mut() = status;
-    let plain = http::HeaderValue::from_static("text/plain");
+    let plain = HeaderValue::from_static("text/plain");
     response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
     response
+}
+
+/// The same for a gRPC caller, who reads its status from headers without a body (gRPC over HTTP/2, Trailers-Only).
+fn grpc_answer(status: StatusCode, why: &str) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Own(None));
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from(grpc_code(status)));
+    if let Ok(message) = HeaderValue::from_str(why.trim()) {
+        headers.insert("grpc-message", message);
+    }
+    response
+}
+
+/// gRPC's code for an HTTP status (the gRPC project's "HTTP to gRPC status code mapping").
+fn grpc_code(status: StatusCode) -> u16 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
 }
 
 /// The gRPC status in headers or trailers.

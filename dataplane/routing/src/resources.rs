@@ -14,6 +14,8 @@ use xds::{Resource, type_url};
 #[derive(Debug, Default)]
 pub struct Resources {
     listeners: BTreeMap<Arc<str>, Arc<Listener>>,
+    /// Of each listener the latest form whose routes are all there.
+    warm: BTreeMap<Arc<str>, Arc<Listener>>,
     routes: HashMap<Arc<str>, Arc<RouteTable>>,
     settings: HashMap<Arc<str>, Arc<UpstreamSettings>>,
     assignments: HashMap<Arc<str>, Vec<Facts>>,
@@ -55,10 +57,12 @@ impl Resources {
                 self.listeners.retain(|name, _| !removed.contains(name));
                 self.listeners.extend(parsed);
                 self.listening = true;
+                self.warm_up();
             }
             type_url::ROUTE => {
                 let parsed = parsed(changed, RouteTable::parse)?;
                 merge(&mut self.routes, parsed, removed);
+                self.warm_up();
             }
             type_url::SECRET => {
                 if let Some(roots) = changed.iter().find(|resource| *resource.name == *trust::ROOTS) {
@@ -88,14 +92,14 @@ impl Resources {
         }
     }
 
-    /// The table of what is known; a listener is in it once its routes are.
+    /// The table of what is known; a listener is in it, or changes, once its routes are there.
     pub fn table(&self) -> RoutingTable {
-        let is_warm = |listener: &Listener| named_routes(listener).all(|name| self.routes.contains_key(name));
-        let warm = || self.listeners.iter().filter(|(_, listener)| is_warm(listener));
         RoutingTable {
-            listeners: warm().map(|(name, listener)| (name.clone(), listener.clone())).collect(),
-            captured: warm()
-                .flat_map(|(_, listener)| listener.captures.iter().map(|address| (*address, listener.clone())))
+            listeners: self.warm.clone(),
+            captured: self
+                .warm
+                .values()
+                .flat_map(|listener| listener.captures.iter().map(|address| (*address, listener.clone())))
                 .collect(),
             routes: self.routes.clone(),
             upstreams: self.upstreams.clone(),
@@ -110,6 +114,16 @@ impl Resources {
         self.listening
             && self.listeners.values().all(has_routes)
             && self.wanted(type_url::ENDPOINT).iter().all(|name| self.assignments.contains_key(name))
+    }
+
+    /// Lets in the listeners whose routes are all there; the others stay as they were until theirs come.
+    fn warm_up(&mut self) {
+        self.warm.retain(|name, _| self.listeners.contains_key(name));
+        for (name, listener) in &self.listeners {
+            if named_routes(listener).all(|route| self.routes.contains_key(route)) {
+                self.warm.insert(name.clone(), listener.clone());
+            }
+        }
     }
 
     fn rebuild<'a>(&mut self, names: impl Iterator<Item = &'a Arc<str>>) {

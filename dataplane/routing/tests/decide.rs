@@ -243,6 +243,27 @@ fn a_listener_serves_once_its_routes_are_there() {
 }
 
 #[test]
+fn a_listener_whose_new_routes_are_not_there_yet_stays_as_it_was() {
+    let mut resources = Resources::default();
+    feed(&mut resources, vec![reviews()], &Intent::default(), Interception::Redirect);
+    let mut other = reviews();
+    other.ports[3].number = 9300;
+    let snapshot = translate(&catalog(vec![other]), &Intent::default(), &node(Interception::Redirect), &identity());
+    // The same listener, now with routes of another name.
+    let changed = snapshot.get(type_url::LISTENER)["240.240.0.1_9300"].body.clone();
+    let renamed = Resource::from_body("240.240.0.1_9200", changed);
+    resources.apply(type_url::LISTENER, &[renamed], &[]).expect("a good listener");
+    let http = |table: &RoutingTable| {
+        let listener = table.captured(at("240.240.0.1:9200")).cloned();
+        listener.is_some_and(|listener| listener.chain(at("240.240.0.1:9200"), Beginning::Http1).is_some())
+    };
+    assert!(http(&resources.table()), "it went away before its successor was ready");
+    let routes: Vec<Resource> = snapshot.get(type_url::ROUTE).values().cloned().collect();
+    resources.apply(type_url::ROUTE, &routes, &[]).expect("good routes");
+    assert!(!http(&resources.table()) && resources.table().captured(at("240.240.0.1:9300")).is_some());
+}
+
+#[test]
 fn without_interception_listeners_are_bound_where_the_sidecar_resource_says() {
     let target = DefaultEndpoint::Unix("/run/app.sock".into());
     let intent = sidecar(vec![ingress(9080, Protocol::Http, Some("127.0.0.9"), target)], vec![]);

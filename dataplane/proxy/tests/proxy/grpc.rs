@@ -89,6 +89,20 @@ async fn a_stream_goes_both_ways_piece_by_piece() {
 }
 
 #[tokio::test]
+async fn a_call_that_reaches_nobody_is_told_so_in_grpcs_words() {
+    let nobody = reserved();
+    let (client, entry) = caller(Protocol::Grpc, &[nobody]).await;
+    let mut sender = http2(entry).await;
+    let response = timeout(LIMIT, sender.send_request(call(empty()))).await.expect("in time").expect("a response");
+    assert_eq!((response.status().as_u16(), &response.headers()["content-type"]), (200, &GRPC));
+    assert_eq!(response.headers()["grpc-status"], "14");
+    let message = response.headers()["grpc-message"].to_str().expect("text");
+    assert!(message.contains(&nobody.to_string()), "{message}");
+    let labels = [("grpc_response_status", "14"), ("response_flags", "UF")];
+    crate::mesh::eventually("counted", async || client.metric("istio_requests_total", &labels) == 1).await;
+}
+
+#[tokio::test]
 async fn many_calls_share_one_connection() {
     let app = App::start(echo).await;
     let pair = Mesh::new().pair(Protocol::Grpc, app.address).await;
