@@ -117,9 +117,13 @@ impl Mesh {
 
     /// What `isthmus inspect` shows of a process.
     pub async fn inspect(&self, admin: SocketAddr, view: &str) -> String {
-        let mut client = Client::new(admin, PATIENCE);
-        let reply = client.get(&admin.to_string(), &format!("/inspect/{view}"), &HeaderMap::new()).await;
-        String::from_utf8_lossy(&reply.expect("the process can be inspected").body).into_owned()
+        self.get(admin, &format!("/inspect/{view}")).await
+    }
+
+    /// What a process's own HTTP server answers.
+    pub async fn get(&self, address: SocketAddr, path: &str) -> String {
+        let reply = Client::new(address, PATIENCE).get(&address.to_string(), path, &HeaderMap::new()).await;
+        String::from_utf8_lossy(&reply.expect("the process answers").body).into_owned()
     }
 
     /// The folder that holds everything.

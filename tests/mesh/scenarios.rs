@@ -23,6 +23,18 @@ async fn a_request_crosses_with_its_identity_and_everything_ends_at_shutdown() {
     assert_eq!(body["served"]["cluster"], "east");
     assert_eq!(body["served"]["caller"], "spiffe://west.example/ns/bookinfo/sa/bookinfo-productpage");
 
+    let details = SocketAddr::new(mesh.layout.east().workloads[0].address, 15090);
+    until("the server's sidecar counts by service", PATIENCE, async || {
+        let metrics = mesh.get(details, "/metrics").await;
+        let counted = metrics.lines().any(|line| {
+            line.starts_with("istio_requests_total{reporter=\"destination\"")
+                && line.contains("source_principal=\"spiffe://west.example/ns/bookinfo/sa/bookinfo-productpage\"")
+                && line.contains("destination_service=\"details.bookinfo.svc.cluster.local\"")
+        });
+        if counted { Ok(()) } else { Err(metrics) }
+    })
+    .await;
+
     let mut seen = BTreeSet::new();
     let began = Instant::now();
     while seen.len() < 3 {

@@ -7,19 +7,19 @@ use crate::value::{ads, milliseconds, number, one_field, pipe, socket};
 use crate::{endpoint, tls};
 use api::envoy::envoy::config::cluster::v3 as envoy;
 use api::envoy::envoy::config::core::v3::{
-    Address, Http1ProtocolOptions, Http2ProtocolOptions, TransportSocket, transport_socket::ConfigType,
+    Address, Http1ProtocolOptions, Http2ProtocolOptions, Metadata, TransportSocket, transport_socket::ConfigType,
 };
 use api::envoy::envoy::config::endpoint::v3 as eds;
 use api::envoy::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use api::envoy::envoy::extensions::upstreams::http::v3 as http;
-use api::envoy::google::protobuf::Struct;
+use api::envoy::google::protobuf::{ListValue, Struct, Value, value::Kind};
 use envoy::cluster::{
     ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy, TransportSocketMatch,
 };
 use http::http_protocol_options::{
     ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig, explicit_http_config::ProtocolConfig,
 };
-use model::{Catalog, Location, Port, Protocol, Resolution, Service, Sni};
+use model::{Catalog, Host, Location, Port, Protocol, Resolution, Service, Sni};
 use prost::Message;
 use std::collections::BTreeSet;
 use xds::Resource;
@@ -157,10 +157,19 @@ fn inbound_upstream(inbound: &Inbound) -> envoy::Cluster {
     let name = inbound_name(inbound.port);
     envoy::Cluster {
         load_assignment: Some(one_endpoint(&name, at)),
+        metadata: inbound.service.as_ref().map(service_metadata),
         typed_extension_protocol_options: protocol_options(inbound.protocol),
         circuit_breakers: Some(unlimited()),
         ..base(&name, DiscoveryType::Static, LbPolicy::RoundRobin)
     }
+}
+
+/// For the telemetry of the workload's proxy, where Istio puts it: `istio: {services: [{host: HOST}]}`.
+fn service_metadata(host: &Host) -> Metadata {
+    let service = Value { kind: Some(Kind::StructValue(one_field("host", host.as_str()))) };
+    let services = Value { kind: Some(Kind::ListValue(ListValue { values: vec![service] })) };
+    let fields = Struct { fields: [("services".to_owned(), services)].into() };
+    Metadata { filter_metadata: [("istio".to_owned(), fields)].into(), ..Default::default() }
 }
 
 fn original_destination(name: &str) -> envoy::Cluster {

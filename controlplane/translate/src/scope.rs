@@ -29,6 +29,8 @@ pub(crate) struct Inbound {
     pub(crate) bind: Option<Bind>,
     /// Where the application listens.
     pub(crate) target: Target,
+    /// The service that is served there, if one is known.
+    pub(crate) service: Option<Host>,
 }
 
 /// Where a listener listens.
@@ -133,23 +135,41 @@ fn inbound(
     sidecar: Option<&Sidecar>,
 ) -> BTreeMap<u16, Inbound> {
     if let Some(sidecar) = sidecar.filter(|sidecar| !sidecar.ingress.is_empty()) {
-        return sidecar.ingress.iter().map(|listener| (listener.port, listed(listener, node))).collect();
+        let service = |port| served(catalog, node, identity).find(|(_, number, _, _)| *number == port);
+        let inbound = |listener: &IngressListener| Inbound {
+            service: service(listener.port).map(|(service, ..)| service.key.host.clone()),
+            ..listed(listener, node)
+        };
+        return sidecar.ingress.iter().map(|listener| (listener.port, inbound(listener))).collect();
     }
     let mut ports = BTreeMap::new();
     if node.kind == NodeKind::Router || node.interception == Interception::None {
         return ports;
     }
-    for service in catalog.services.values().filter(|service| service.key.namespace == node.namespace) {
-        for endpoint in service.endpoints.iter().filter(|endpoint| is_own(endpoint, node, identity)) {
-            for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
-                let number = port.on(endpoint);
-                let target = Target::Socket(SocketAddr::new(own_address(endpoint, node), number));
-                let inbound = Inbound { port: number, protocol: port.protocol, bind: None, target };
-                ports.entry(number).or_insert(inbound);
-            }
-        }
+    for (service, number, port, endpoint) in served(catalog, node, identity) {
+        let target = Target::Socket(SocketAddr::new(own_address(endpoint, node), number));
+        let service = Some(service.key.host.clone());
+        let inbound = Inbound { port: number, protocol: port.protocol, bind: None, target, service };
+        ports.entry(number).or_insert(inbound);
     }
     ports
+}
+
+/// What the node's workload serves: the services of its namespace that it is an endpoint of, the number that each port
+/// has there, and the endpoint that is the workload.
+fn served<'a>(
+    catalog: &'a Catalog,
+    node: &'a Node,
+    identity: &'a WorkloadIdentity,
+) -> impl Iterator<Item = (&'a Service, u16, &'a Port, &'a Endpoint)> {
+    let services = catalog.services.values().filter(|service| service.key.namespace == node.namespace);
+    services.flat_map(move |service| {
+        let own = service.endpoints.iter().filter(move |endpoint| is_own(endpoint, node, identity));
+        own.flat_map(move |endpoint| {
+            let ports = service.ports.iter().filter(|port| port.protocol != Protocol::Udp);
+            ports.map(move |port| (&**service, port.on(endpoint), port, endpoint))
+        })
+    })
 }
 
 /// The port that an ingress listener of a Sidecar resource describes.
@@ -163,7 +183,7 @@ fn listed(listener: &IngressListener, node: &Node) -> Inbound {
         DefaultEndpoint::Unix(path) => Target::Unix(path.clone()),
     };
     let bind = is_bound(listener.capture, node).then(|| listener.bind.map_or(Bind::All, Bind::Address));
-    Inbound { port: listener.port, protocol: listener.protocol, bind, target }
+    Inbound { port: listener.port, protocol: listener.protocol, bind, target, service: None }
 }
 
 fn is_bound(capture: CaptureMode, node: &Node) -> bool {

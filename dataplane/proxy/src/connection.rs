@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use identity::{fingerprint, peer_identity};
 use model::WorkloadIdentity;
-use routing::{Beginning, Chain, Direction, Handler, HttpHandler, Listener};
+use routing::{Beginning, Chain, Direction, Handler, HttpHandler, Listener, RouteSource};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -107,12 +107,20 @@ impl Connection {
                     certificate,
                     over_tls: stream.tls().is_some(),
                     inbound: (listener.direction == Direction::Inbound)
-                        .then(|| self.shared.telemetry.inbound("", peer.as_ref())),
+                        .then(|| self.shared.telemetry.inbound(&self.served(handler), peer.as_ref())),
                 };
                 self.requests(stream, caller).await;
                 Ok(())
             }
         }
+    }
+
+    /// The host of the service that the workload serves where requests are handled so.
+    fn served(&self, handler: &HttpHandler) -> Arc<str> {
+        let RouteSource::Inline(routes) = &handler.routes else { return Arc::default() };
+        let table = self.shared.table.load();
+        let upstream = routes.upstreams().next().and_then(|name| table.upstreams.get(name));
+        upstream.map(|upstream| upstream.settings.host.clone()).unwrap_or_default()
     }
 
     /// Serves requests until the caller has no more, or a drain lets the last one end.

@@ -94,7 +94,7 @@ impl Caller<'_> {
             Direction::Outbound => {
                 telemetry.outbound(&upstream.settings, Some(&destination.endpoint), connected.peer.as_ref())
             }
-            Direction::Inbound => telemetry.inbound(upstream.settings.host(), self.peer.as_ref()),
+            Direction::Inbound => telemetry.inbound(&upstream.settings.host, self.peer.as_ref()),
         };
         let bytes = series.bytes();
         bytes.opened.inc();

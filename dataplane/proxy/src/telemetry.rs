@@ -216,7 +216,7 @@ impl Telemetry {
             ..Sides::unknown("source")
         };
         sides.is_from(&self.owner);
-        sides.is_for(upstream.host());
+        sides.is_for(&upstream.host);
         self.series(sides)
     }
 

@@ -14,6 +14,7 @@ use api::envoy::envoy::extensions::upstreams::http::v3::http_protocol_options::{
     UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
 };
 use api::envoy::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use api::envoy::google::protobuf::value::Kind;
 use model::WorkloadIdentity;
 use proto::cluster::{ClusterDiscoveryType, DiscoveryType};
 use std::collections::BTreeSet;
@@ -37,6 +38,8 @@ pub struct Upstream {
 pub struct UpstreamSettings {
     /// Its name: `outbound|9080||reviews.default.svc.cluster.local`.
     pub name: Arc<str>,
+    /// The host of the service; empty if it belongs to none.
+    pub host: Arc<str>,
     /// How its endpoints are found.
     pub discovery: Discovery,
     /// The HTTP that it speaks.
@@ -137,6 +140,7 @@ impl UpstreamSettings {
         let mutual = upstream.transport_socket_matches.iter().find(|matches| matches.name == "tlsMode-istio");
         let tls = mutual.and_then(|matches| matches.transport_socket.as_ref()).map(UpstreamTls::parse);
         Ok(Self {
+            host: host(&upstream).into(),
             name: resource.name.clone(),
             discovery,
             http: HttpVersion::parse(&upstream).map_err(reject)?,
@@ -145,10 +149,22 @@ impl UpstreamSettings {
             listed: listed.unwrap_or_default(),
         })
     }
+}
 
-    /// The host of `outbound|PORT||HOST`; empty for other upstreams.
-    pub fn host(&self) -> &str {
-        self.name.strip_prefix("outbound|").and_then(|rest| rest.rsplit('|').next()).unwrap_or_default()
+/// The host of `outbound|PORT||HOST`, or the first of the services in Istio's metadata.
+fn host(upstream: &proto::Cluster) -> &str {
+    if let Some(rest) = upstream.name.strip_prefix("outbound|") {
+        return rest.rsplit('|').next().unwrap_or_default();
+    }
+    let services = upstream.metadata.as_ref().and_then(|metadata| metadata.filter_metadata.get("istio"));
+    let services = services.and_then(|fields| fields.fields.get("services")).and_then(|value| value.kind.as_ref());
+    let Some(Kind::ListValue(services)) = services else { return "" };
+    let Some(Kind::StructValue(first)) = services.values.first().and_then(|value| value.kind.as_ref()) else {
+        return "";
+    };
+    match first.fields.get("host").and_then(|value| value.kind.as_ref()) {
+        Some(Kind::StringValue(host)) => host,
+        _ => "",
     }
 }
 

@@ -140,6 +140,8 @@ fn requests_go_by_authority() {
         assert_eq!(to(authority), upstream, "{authority}");
     }
     assert_eq!(to("elsewhere.example"), "PassthroughCluster");
+    assert_eq!(&*table.upstreams[&*upstream].settings.host, HOST);
+    assert_eq!(&*table.upstreams["inbound|9080||"].settings.host, HOST, "the workload serves it");
     let Some(Action::Forward(forward)) = routes.route(HOST, "/") else { panic!("a route") };
     assert_eq!((forward.retries.attempts, forward.timeout), (2, None));
     let (refused, none) = (self::table(&registry_only()), "elsewhere.example");
