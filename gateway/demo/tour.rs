@@ -97,9 +97,13 @@ impl Tour<'_> {
             return Ok(format!("east saw  {caller}\nwest is an Envoy, which verified the server's identity"));
         }
         let metrics = self.metrics(self.layout.west().workloads[0].address).await?;
-        let server =
-            label(&metrics, "istio_requests_total", &[("destination_service", "details")], "destination_principal")
-                .context("west's sidecar counted no request to details")?;
+        let server = label(
+            &metrics,
+            "istio_requests_total",
+            &[("destination_service", "details"), ("response_code", "200")],
+            "destination_principal",
+        )
+        .context("west's sidecar counted no request to details")?;
         let account = format!("spiffe://{}/ns/bookinfo/sa/bookinfo-details", self.layout.east().trust_domain);
         ensure!(server == account, "west saw {server}, not {account}");
         Ok(format!("east saw  {caller}\nwest saw  {server}"))

@@ -12,7 +12,9 @@ use eastwest::{Gateway, Parts};
 use identity::{Bundles, Identity};
 use model::{Catalog, ClusterId, TrustDomain, WorkloadIdentity};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -48,7 +50,7 @@ pub async fn gateway(settings: GatewayProcess, shutdown: CancellationToken) -> a
         registry_key: opened.key,
         metrics: counted,
     };
-    let gateway = Gateway::start(settings.eastwest.clone(), parts, connect, shutdown.clone())
+    let gateway = Gateway::start(reachable(&settings).await?, parts, connect, shutdown.clone())
         .await
         .with_context(|| format!("bind {} or {}", settings.eastwest.listen, settings.eastwest.tunnel))?;
     tracing::info!(sidecars = %gateway.listen(), tunnels = %gateway.tunnel(), "gateway listening");
@@ -58,6 +60,33 @@ pub async fn gateway(settings: GatewayProcess, shutdown: CancellationToken) -> a
     gateway.finished().await;
     opened.registry.stopped().await;
     Ok(())
+}
+
+/// The gateway's settings, with addresses that others can connect to: a socket at all addresses is announced at the one
+/// that leads to the control plane.
+async fn reachable(settings: &GatewayProcess) -> anyhow::Result<eastwest::Settings> {
+    let mut eastwest = settings.eastwest.clone();
+    let untold = |address: SocketAddr, is_told: bool| address.ip().is_unspecified() && !is_told;
+    if untold(eastwest.listen, !eastwest.announce.is_empty()) {
+        let own = own_address(&settings.identity.control_plane).await?;
+        eastwest.announce = vec![SocketAddr::new(own, eastwest.listen.port())];
+    }
+    if untold(eastwest.tunnel, !eastwest.advertise.is_empty()) {
+        let own = own_address(&settings.identity.control_plane).await?;
+        eastwest.advertise = vec![SocketAddr::new(own, eastwest.tunnel.port()).to_string()];
+    }
+    Ok(eastwest)
+}
+
+/// The own address from which `towards` is reached; nothing is sent to find it out.
+async fn own_address(towards: &str) -> anyhow::Result<IpAddr> {
+    let mut found =
+        tokio::net::lookup_host(towards).await.with_context(|| format!("identity.controlPlane: {towards}"))?;
+    let target = found.next().with_context(|| format!("identity.controlPlane: {towards:?} has no address"))?;
+    let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(target).await?;
+    Ok(socket.local_addr()?.ip())
 }
 
 /// The peers that the settings name, with their trust domains.
@@ -97,4 +126,15 @@ fn views(gateway: &Gateway, registry: &::registry::Registry, settings: &GatewayP
         .with("registry", move || format!("{:#?}\n", status.borrow()))
         .with("catalog", move || format!("{:#?}\n", catalog.borrow()))
         .with("tunnels", tunnels))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::own_address;
+
+    #[tokio::test]
+    async fn the_own_address_is_the_one_that_leads_there() {
+        assert!(own_address("127.0.0.1:15012").await.expect("a route").is_loopback());
+        assert!(own_address("no port").await.is_err());
+    }
 }

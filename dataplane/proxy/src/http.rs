@@ -82,6 +82,8 @@ enum Kind {
 const STALE_LIMIT: usize = 8;
 /// The wait before an endpoint that failed is tried again, doubled each time: Envoy's 25 ms.
 const BACKOFF: Duration = Duration::from_millis(25);
+/// The longest wait: Envoy's, ten times the first.
+const LONGEST_BACKOFF: Duration = Duration::from_millis(250);
 
 impl Caller {
     /// Answers one request.
@@ -272,7 +274,7 @@ impl Caller {
             }
             if tried.contains(&id) {
                 tokio::time::sleep(backoff.mul_f64(rand::random_range(0.5..1.0))).await;
-                backoff *= 2;
+                backoff = (backoff * 2).min(LONGEST_BACKOFF);
             } else {
                 tried.push(id);
             }

@@ -108,7 +108,8 @@ impl Gateway {
         let incoming = accept(quic.clone(), &identities, stop_tunnels.clone());
         work.spawn(until(&stop_tunnels).run_until_cancelled_owned(ingress.run(incoming, streams.clone())));
         work.spawn(until(&stop_tunnels).run_until_cancelled_owned(follow(parts.catalog.clone(), peers.clone())));
-        let reporter = Reporter { gateway: parts.name.clone(), addresses: vec![listen], peers: peers.clone() };
+        let addresses = if settings.announce.is_empty() { vec![listen] } else { settings.announce.clone() };
+        let reporter = Reporter { gateway: parts.name.clone(), addresses, peers: peers.clone() };
         work.spawn(until(&shutdown).run_until_cancelled_owned(reporter.run(connect)));
         let member = parts.member(&settings);
         if let Some(member) = &member {

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Settings {
     /// TCP, from this cluster's sidecars. Default 0.0.0.0:15443; Istio's port.
     pub listen: SocketAddr,
+    /// Where this cluster's sidecars are told to connect. Default: `listen`.
+    pub announce: Vec<SocketAddr>,
     /// UDP, from the peers' gateways. Default 0.0.0.0:15443.
     pub tunnel: SocketAddr,
     /// `HOST:PORT`s that peers are told to connect to. Default: `tunnel`.
@@ -47,6 +49,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::UNSPECIFIED, 15443).into(),
+            announce: Vec::new(),
             tunnel: (Ipv4Addr::UNSPECIFIED, 15443).into(),
             advertise: Vec::new(),
             connections: 20_000,
