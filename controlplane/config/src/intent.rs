@@ -1,7 +1,7 @@
 //! Everything the user wants, indexed for the questions that translate asks.
 
-use crate::{Sidecar, sidecar};
-use model::Namespace;
+use crate::{DestinationRule, Sidecar, VirtualService, delegate, destination_rule, sidecar, virtual_service};
+use model::{Host, Namespace, ServiceKey};
 use resource::{Document, Resource, ResourceError, Source, Warning};
 use std::collections::BTreeMap;
 
@@ -13,6 +13,10 @@ pub const ROOT_NAMESPACE: &str = "istio-system";
 pub struct Intent {
     /// The Sidecar resources, in the order of the documents.
     pub sidecars: Vec<Sidecar>,
+    /// The VirtualServices, delegations resolved, in the order of the documents.
+    pub virtual_services: Vec<VirtualService>,
+    /// The DestinationRules, in the order of the documents.
+    pub destination_rules: Vec<DestinationRule>,
     /// What was written, but is not honoured.
     pub warnings: Vec<Warning>,
 }
@@ -36,12 +40,13 @@ impl Intent {
     pub fn from_documents(documents: &[Document]) -> Result<Self, Vec<ResourceError>> {
         let mut intent = Self::default();
         let mut errors = Vec::new();
-        let mut taken: BTreeMap<(&Namespace, &str), &Document> = BTreeMap::new();
+        let mut taken: BTreeMap<(&str, &Namespace, &str), &Document> = BTreeMap::new();
         for document in documents {
             match intent.add(document) {
                 Ok(false) => {}
                 Ok(true) => {
-                    let key = (&document.metadata.namespace, document.metadata.name.as_str());
+                    let metadata = &document.metadata;
+                    let key = (document.kind.as_str(), &metadata.namespace, metadata.name.as_str());
                     if let Some(first) = taken.insert(key, document) {
                         errors.push(twice(document, first));
                     }
@@ -49,6 +54,8 @@ impl Intent {
                 Err(error) => errors.push(error),
             }
         }
+        intent.destination_rules = destination_rule::merged(intent.destination_rules, &mut intent.warnings);
+        intent.virtual_services = delegate::joined(intent.virtual_services, &mut intent.warnings);
         if errors.is_empty() { Ok(intent) } else { Err(errors) }
     }
 
@@ -64,19 +71,69 @@ impl Intent {
             .or_else(|| root().find(is_general))
     }
 
-    /// Takes in one document; whether it is a Sidecar.
+    /// The VirtualService that sidecars in `namespace` follow for `host`: the one that names it most closely, of those
+    /// that they see. Among equals that of the own namespace, then the first.
+    pub fn virtual_service_for(&self, namespace: &Namespace, host: &Host) -> Option<&VirtualService> {
+        let seen = self.mesh_services(namespace).filter_map(|service| Some((service, service.closeness(host)?)));
+        let rank = |(service, closeness): &(&VirtualService, usize)| (*closeness, service.namespace == *namespace);
+        // Of equals `max_by_key` takes the last.
+        seen.collect::<Vec<_>>().into_iter().rev().max_by_key(rank).map(|(service, _)| service)
+    }
+
+    /// The VirtualServices that sidecars in `namespace` follow.
+    pub fn mesh_services(&self, namespace: &Namespace) -> impl Iterator<Item = &VirtualService> {
+        self.virtual_services
+            .iter()
+            .filter(move |service| service.is_for_mesh() && service.export_to.includes(namespace))
+    }
+
+    /// The DestinationRule by which a workload speaks to `service`: its own namespace's, else the service's, else the
+    /// root namespace's; there the one that names the host most closely, one for the workload before one for all.
+    pub fn destination_rule_for(
+        &self,
+        namespace: &Namespace,
+        labels: &BTreeMap<String, String>,
+        service: &ServiceKey,
+    ) -> Option<&DestinationRule> {
+        let is_for = |rule: &&DestinationRule| {
+            let selects = |wanted| rule.namespace == *namespace && bears(labels, wanted);
+            let selected = rule.workload_selector.as_ref().is_none_or(selects);
+            rule.host.covers(&service.host) && rule.export_to.includes(namespace) && selected
+        };
+        let of = |at: &str| {
+            let rank = |rule: &&DestinationRule| {
+                (rule.host == service.host, rule.host.as_str().len(), rule.workload_selector.is_some())
+            };
+            let here = self.destination_rules.iter().filter(|rule| rule.namespace.as_str() == at).filter(is_for);
+            here.collect::<Vec<_>>().into_iter().rev().max_by_key(rank)
+        };
+        of(namespace.as_str()).or_else(|| of(service.namespace.as_str())).or_else(|| of(ROOT_NAMESPACE))
+    }
+
+    /// Takes in one document; whether it is of a kind that is honoured.
     fn add(&mut self, document: &Document) -> Result<bool, ResourceError> {
         let Resource::Other(spec) = &document.resource else { return Ok(false) };
-        if document.api_version.starts_with("networking.istio.io/") && document.kind == "Sidecar" {
-            let mut source = Source::new(&document.position.file);
-            self.sidecars.push(sidecar::read(document, spec, &mut source)?);
-            self.warnings.append(&mut source.warnings);
-            return Ok(true);
+        let mut source = Source::new(&document.position.file);
+        let is_ours = document.api_version.starts_with("networking.istio.io/");
+        match document.kind.as_str() {
+            "Sidecar" if is_ours => self.sidecars.push(sidecar::read(document, spec, &mut source)?),
+            "VirtualService" if is_ours => {
+                self.virtual_services.push(virtual_service::read(document, spec, &mut source)?);
+            }
+            "DestinationRule" if is_ours => {
+                self.destination_rules.push(destination_rule::read(document, spec, &mut source)?);
+            }
+            _ => return Ok(self.pass_over(document)),
         }
+        self.warnings.append(&mut source.warnings);
+        Ok(true)
+    }
+
+    fn pass_over(&mut self, document: &Document) -> bool {
         if STEERING.iter().any(|group| document.api_version.starts_with(group)) {
             self.warnings.push(unknown(document));
         }
-        Ok(false)
+        false
     }
 }
 

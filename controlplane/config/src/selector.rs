@@ -102,4 +102,13 @@ impl HostPattern {
             Self::Host(pattern) => pattern == host || pattern.covers(host),
         }
     }
+
+    /// How closely `host` is meant, if it is: an exact name before every wildcard, a longer wildcard before a shorter.
+    pub fn closeness(&self, host: &Host) -> Option<usize> {
+        match self {
+            Self::Any => Some(0),
+            Self::Host(pattern) if pattern == host => Some(usize::MAX),
+            Self::Host(pattern) => pattern.covers(host).then(|| pattern.as_str().len()),
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! Reading fields out of a tree: each knows its path and place, so that every error can name them.
 
-use crate::{Node, Position, ResourceError, Value, Warning};
+use crate::{Node, Position, ResourceError, Value, Warning, duration};
 use model::Invalid;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The file that is being read, and what there is to warn about in it.
 #[derive(Debug)]
@@ -140,6 +141,40 @@ impl<'a> Field<'a> {
             },
             Some(_) => Err(self.refuse(format!("a whole number: {what}"))),
         }
+    }
+
+    /// The number in `range`, whole or not, if there is a value; `what` says what is accepted.
+    pub fn number(&self, range: RangeInclusive<f64>, what: &str) -> Result<Option<f64>, ResourceError> {
+        let number = match self.node.map(|node| &node.value) {
+            None => return Ok(None),
+            Some(Value::Integer(value)) => *value as f64,
+            Some(Value::Float(value)) => *value,
+            Some(_) => return Err(self.refuse(format!("a number: {what}"))),
+        };
+        if range.contains(&number) { Ok(Some(number)) } else { Err(self.refuse(what)) }
+    }
+
+    /// Yes or no, if there is a value.
+    pub fn boolean(&self) -> Result<Option<bool>, ResourceError> {
+        match self.node.map(|node| &node.value) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
+            Some(_) => Err(self.refuse("true or false")),
+        }
+    }
+
+    /// The time of at least `least`, if there is a value; written as Go writes durations: `1h30m`, `2.5s`, `250ms`.
+    pub fn duration(&self, least: Duration) -> Result<Option<Duration>, ResourceError> {
+        let Some(text) = self.text()? else { return Ok(None) };
+        match duration::parse(text).filter(|time| *time >= least) {
+            Some(time) => Ok(Some(time)),
+            None => Err(self.refuse(format!("a time of {least:?} or more, e.g. 250ms, 2.5s or 1h30m"))),
+        }
+    }
+
+    /// The list of texts; empty if there is no value.
+    pub fn text_items(&self) -> Result<Vec<String>, ResourceError> {
+        self.items()?.iter().map(|item| item.required_text().map(str::to_owned)).collect()
     }
 
     /// The port number, if there is a value.

@@ -8,6 +8,7 @@
 //! not honoured yet comes back as a [`Warning`], never silently.
 
 mod document;
+mod duration;
 mod error;
 mod export;
 mod field;

@@ -1,0 +1,159 @@
+//! VirtualServices that hand parts of their routes to others: joined once, so that nobody else knows of it.
+
+use crate::{GatewayName, HttpAction, HttpMatch, HttpRoute, StringMatch, VirtualService};
+use model::Namespace;
+use resource::Warning;
+use std::collections::BTreeMap;
+
+/// `services` with every delegation replaced by the routes of the one that it names. Those without hosts are gone
+/// then. Each delegation that leads nowhere is a warning, and its route is left out.
+pub(crate) fn joined(services: Vec<VirtualService>, warnings: &mut Vec<Warning>) -> Vec<VirtualService> {
+    let (roots, parts): (Vec<_>, Vec<_>) = services.into_iter().partition(|service| !service.hosts.is_empty());
+    let parts: BTreeMap<(&Namespace, &str), &VirtualService> =
+        parts.iter().map(|part| ((&part.namespace, part.name.as_str()), part)).collect();
+    let mut joined = Vec::new();
+    for mut root in roots {
+        let mut http = Vec::new();
+        for route in std::mem::take(&mut root.http) {
+            let HttpAction::Delegate { namespace, name } = &route.action else {
+                http.push(route);
+                continue;
+            };
+            match parts.get(&(namespace, name.as_str())).filter(|part| part.export_to.includes(&root.namespace)) {
+                Some(part) => http.extend(part.http.iter().filter_map(|leaf| join(&root, &route, leaf))),
+                None => warnings.push(missing(&root, namespace, name)),
+            }
+        }
+        root.http = http;
+        joined.push(root);
+    }
+    joined
+}
+
+fn missing(root: &VirtualService, namespace: &Namespace, name: &str) -> Warning {
+    Warning {
+        position: root.position.clone(),
+        path: "spec.http.delegate".to_owned(),
+        message: format!("no VirtualService {namespace}/{name} without hosts is seen here: the route is left out"),
+    }
+}
+
+/// `leaf` under the conditions of `root`; nothing if the two contradict each other. What the root says goes before
+/// what the leaf says, but the leaf's action is taken.
+fn join(of: &VirtualService, root: &HttpRoute, leaf: &HttpRoute) -> Option<HttpRoute> {
+    let matches = matches(of, &root.matches, &leaf.matches)?;
+    let mut headers = leaf.headers.clone();
+    for (into, from) in [(&mut headers.request, &root.headers.request), (&mut headers.response, &root.headers.response)]
+    {
+        into.set.extend(from.set.clone());
+        into.add.extend(from.add.clone());
+        into.remove.extend(from.remove.iter().cloned());
+    }
+    let fault = if root.fault == crate::Fault::default() { leaf.fault.clone() } else { root.fault.clone() };
+    Some(HttpRoute {
+        name: joint_name(&root.name, &leaf.name),
+        matches,
+        action: leaf.action.clone(),
+        rewrite: root.rewrite.clone().or_else(|| leaf.rewrite.clone()),
+        timeout: root.timeout.or(leaf.timeout),
+        retries: root.retries.clone().or_else(|| leaf.retries.clone()),
+        fault,
+        mirrors: if root.mirrors.is_empty() { leaf.mirrors.clone() } else { root.mirrors.clone() },
+        cors: root.cors.clone().or_else(|| leaf.cors.clone()),
+        headers,
+    })
+}
+
+/// Every pair of conditions that can hold together; none if no pair can.
+fn matches(of: &VirtualService, root: &[HttpMatch], leaf: &[HttpMatch]) -> Option<Vec<HttpMatch>> {
+    let anything = [HttpMatch { gateways: of.gateways.clone(), ..HttpMatch::default() }];
+    if root.is_empty() && leaf.is_empty() {
+        return Some(Vec::new());
+    }
+    let root = if root.is_empty() { &anything[..] } else { root };
+    let leaf = if leaf.is_empty() { &[HttpMatch::default()][..] } else { leaf };
+    let pairs: Vec<_> = root.iter().flat_map(|one| leaf.iter().filter_map(move |other| both(one, other))).collect();
+    (!pairs.is_empty()).then_some(pairs)
+}
+
+fn both(root: &HttpMatch, leaf: &HttpMatch) -> Option<HttpMatch> {
+    let text = |one: &Option<StringMatch>, other: &Option<StringMatch>| narrower(one.as_ref(), other.as_ref());
+    let all = |one: &Conditions, other: &Conditions| -> Option<Conditions> {
+        let mut all = one.clone();
+        for (name, condition) in other {
+            let joint = match one.get(name) {
+                Some(first) => narrower(first.as_ref(), condition.as_ref())?,
+                None => condition.clone(),
+            };
+            all.insert(name.clone(), joint);
+        }
+        Some(all)
+    };
+    let is_split = |one: &Option<u16>, other: &Option<u16>| one.is_some() && other.is_some() && one != other;
+    if is_split(&root.port, &leaf.port) || contradicts(&root.source_labels, &leaf.source_labels) {
+        return None;
+    }
+    if root.source_namespace.is_some()
+        && leaf.source_namespace.is_some()
+        && root.source_namespace != leaf.source_namespace
+    {
+        return None;
+    }
+    let mut source_labels = root.source_labels.clone();
+    source_labels.extend(leaf.source_labels.clone());
+    let gateways: Vec<GatewayName> = match (&root.gateways[..], &leaf.gateways[..]) {
+        (root, []) => root.to_vec(),
+        ([], leaf) => leaf.to_vec(),
+        (root, leaf) => leaf.iter().filter(|name| root.contains(name)).cloned().collect(),
+    };
+    if gateways.is_empty() && !(root.gateways.is_empty() && leaf.gateways.is_empty()) {
+        return None;
+    }
+    Some(HttpMatch {
+        name: joint_name(&root.name, &leaf.name),
+        uri: text(&root.uri, &leaf.uri)?,
+        ignore_uri_case: root.ignore_uri_case || leaf.ignore_uri_case,
+        scheme: text(&root.scheme, &leaf.scheme)?,
+        method: text(&root.method, &leaf.method)?,
+        authority: text(&root.authority, &leaf.authority)?,
+        headers: all(&root.headers, &leaf.headers)?,
+        without_headers: all(&root.without_headers, &leaf.without_headers)?,
+        query: all(&root.query, &leaf.query)?,
+        port: root.port.or(leaf.port),
+        source_labels,
+        source_namespace: root.source_namespace.clone().or_else(|| leaf.source_namespace.clone()),
+        gateways,
+        stat_prefix: leaf.stat_prefix.clone().or_else(|| root.stat_prefix.clone()),
+    })
+}
+
+/// Istio's: the root's and the leaf's, joined by a dash.
+fn joint_name(root: &str, leaf: &str) -> String {
+    match (root, leaf) {
+        ("", name) | (name, "") => name.to_owned(),
+        (root, leaf) => format!("{root}-{leaf}"),
+    }
+}
+
+type Conditions = BTreeMap<String, Option<StringMatch>>;
+
+/// The narrower of two conditions, of which the leaf's must lie within the root's; the outer option is empty if it
+/// does not, as with two expressions, which nobody can compare.
+fn narrower(root: Option<&StringMatch>, leaf: Option<&StringMatch>) -> Option<Option<StringMatch>> {
+    use StringMatch::{Exact, Prefix};
+    match (root, leaf) {
+        (None, other) | (other, None) => Some(other.cloned()),
+        (Some(root), Some(leaf)) => {
+            let fits = match (root, leaf) {
+                (Exact(root), Exact(leaf)) => root == leaf,
+                (Prefix(root), Exact(leaf) | Prefix(leaf)) => leaf.starts_with(root.as_str()),
+                _ => root == leaf,
+            };
+            fits.then(|| Some(leaf.clone()))
+        }
+    }
+}
+
+fn contradicts(root: &BTreeMap<String, String>, leaf: &BTreeMap<String, String>) -> bool {
+    leaf.iter().any(|(key, value)| root.get(key).is_some_and(|other| other != value))
+}

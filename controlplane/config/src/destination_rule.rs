@@ -1,0 +1,119 @@
+//! DestinationRule: how a service is spoken to, and the subsets of its endpoints.
+
+use crate::destination::complete;
+use crate::{Selector, TrafficPolicy, Visibility, labels};
+use model::{Host, Namespace};
+use resource::{Document, Field, Node, Position, ResourceError, Source, Warning};
+use std::collections::BTreeMap;
+
+/// One DestinationRule resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DestinationRule {
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub position: Position,
+    /// The services that it is for; perhaps a wildcard.
+    pub host: Host,
+    /// How they are spoken to.
+    pub policy: TrafficPolicy,
+    /// Parts of their endpoints, each with a name that is its own.
+    pub subsets: Vec<Subset>,
+    /// Whose workloads it is for.
+    pub export_to: Visibility,
+    /// The workloads of its namespace that it is for; all if absent.
+    pub workload_selector: Option<Selector>,
+}
+
+/// A part of a service's endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subset {
+    /// Its name.
+    pub name: String,
+    /// The labels that its endpoints bear.
+    pub labels: BTreeMap<String, String>,
+    /// How it is spoken to, where it differs from the rest.
+    pub policy: TrafficPolicy,
+}
+
+const FIELDS: &[&str] = &["host", "trafficPolicy", "subsets", "exportTo", "workloadSelector"];
+
+/// The DestinationRule that `document` holds in its raw `spec`.
+pub(crate) fn read(document: &Document, spec: &Node, source: &mut Source) -> Result<DestinationRule, ResourceError> {
+    let at = Field::new(&document.position.file, "spec", spec).require("a DestinationRule's fields")?;
+    let fields = at.fields(FIELDS)?;
+    let namespace = &document.metadata.namespace;
+    let selector = labels(&fields.get("workloadSelector").fields(&["matchLabels"])?.get("matchLabels"))?;
+    Ok(DestinationRule {
+        namespace: namespace.clone(),
+        name: document.metadata.name.clone(),
+        position: document.position.clone(),
+        host: complete(&fields.get("host"), namespace)?,
+        policy: TrafficPolicy::read(&fields.get("trafficPolicy"), source)?,
+        subsets: subsets(&fields.get("subsets"), source)?,
+        export_to: Visibility::read(&fields.get("exportTo"), namespace)?,
+        workload_selector: Some(selector).filter(|selector| !selector.is_empty()),
+    })
+}
+
+/// Rules for the same host and the same workloads as one: the subsets of all, and the first policy that says anything
+/// (Istio's rule). A subset that stands twice is a warning, and its first form counts.
+pub(crate) fn merged(rules: Vec<DestinationRule>, warnings: &mut Vec<Warning>) -> Vec<DestinationRule> {
+    let mut merged: Vec<DestinationRule> = Vec::new();
+    for rule in rules {
+        let scope =
+            |rule: &DestinationRule| (rule.namespace.clone(), rule.host.clone(), rule.workload_selector.clone());
+        let Some(first) =
+            merged.iter_mut().find(|first| scope(first) == scope(&rule) && first.export_to == rule.export_to)
+        else {
+            merged.push(rule);
+            continue;
+        };
+        if first.policy == TrafficPolicy::default() {
+            first.policy = rule.policy;
+        }
+        for subset in rule.subsets {
+            if first.subset(&subset.name).is_none() {
+                first.subsets.push(subset);
+                continue;
+            }
+            let message =
+                format!("{}/{} has a subset {} of this host already", first.namespace, first.name, subset.name);
+            warnings.push(Warning { position: rule.position.clone(), path: "spec.subsets".to_owned(), message });
+        }
+    }
+    merged
+}
+
+fn subsets(at: &Field<'_>, source: &mut Source) -> Result<Vec<Subset>, ResourceError> {
+    let mut subsets: Vec<Subset> = Vec::new();
+    for item in at.items()? {
+        let fields = item.fields(&["name", "labels", "trafficPolicy"])?;
+        let name = fields.get("name");
+        let text = name.required_text()?;
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if text.is_empty() || text.len() > 63 || !text.bytes().all(legal) {
+            return Err(name.refuse("1 to 63 letters, digits, '-', '_' and '.'"));
+        }
+        if subsets.iter().any(|subset| subset.name == text) {
+            return Err(name.refuse("each subset's name once"));
+        }
+        subsets.push(Subset {
+            name: text.to_owned(),
+            labels: labels(&fields.get("labels"))?,
+            policy: TrafficPolicy::read(&fields.get("trafficPolicy"), source)?,
+        });
+    }
+    Ok(subsets)
+}
+
+// === impl DestinationRule ===
+
+impl DestinationRule {
+    /// The subset of this name.
+    pub fn subset(&self, name: &str) -> Option<&Subset> {
+        self.subsets.iter().find(|subset| subset.name == name)
+    }
+}

@@ -1,0 +1,27 @@
+//! Rules that many kinds share.
+
+use resource::{Field, Fields, ResourceError};
+use std::collections::BTreeMap;
+
+/// Refuses the second of `names` that has a value: they exclude each other.
+pub(crate) fn exclusive(fields: &Fields<'_>, names: &[&str]) -> Result<(), ResourceError> {
+    let mut present = names.iter().filter(|name| fields.get(name).is_present());
+    let Some(first) = present.next() else { return Ok(()) };
+    match present.next() {
+        None => Ok(()),
+        Some(second) => Err(fields.get(second).refuse(format!("nothing beside {first}: one of {}", names.join(", ")))),
+    }
+}
+
+/// Labels that somebody must bear.
+pub(crate) fn labels(at: &Field<'_>) -> Result<BTreeMap<String, String>, ResourceError> {
+    for (key, value) in at.members()? {
+        if key.is_empty() || key.contains('*') {
+            return Err(value.refuse("a label's key: not empty, and without '*'"));
+        }
+        if value.required_text()?.len() > 63 || value.required_text()?.contains('*') {
+            return Err(value.refuse("a label's value, at most 63 characters and without '*'"));
+        }
+    }
+    at.texts()
+}

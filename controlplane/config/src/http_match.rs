@@ -1,0 +1,109 @@
+//! The conditions under which an HTTP route is taken.
+
+use crate::{GatewayName, StringMatch, header_operations, labels};
+use model::Namespace;
+use resource::{Field, ResourceError, Source};
+use std::collections::BTreeMap;
+
+/// Conditions that must all hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HttpMatch {
+    /// Its name, for logs.
+    pub name: String,
+    /// On the path, without the query.
+    pub uri: Option<StringMatch>,
+    /// Whether upper and lower case are the same in the path.
+    pub ignore_uri_case: bool,
+    /// On the scheme.
+    pub scheme: Option<StringMatch>,
+    /// On the method.
+    pub method: Option<StringMatch>,
+    /// On the authority.
+    pub authority: Option<StringMatch>,
+    /// On header fields; without a condition, that it is there.
+    pub headers: BTreeMap<String, Option<StringMatch>>,
+    /// On header fields that must not match; without a condition, that it is not there.
+    pub without_headers: BTreeMap<String, Option<StringMatch>>,
+    /// On parameters of the query; without a condition, that it is there.
+    pub query: BTreeMap<String, Option<StringMatch>>,
+    /// The port that was asked for.
+    pub port: Option<u16>,
+    /// Labels of the workload that asks.
+    pub source_labels: BTreeMap<String, String>,
+    /// The namespace of the workload that asks.
+    pub source_namespace: Option<Namespace>,
+    /// The gateways that this is for; those of the VirtualService if empty.
+    pub gateways: Vec<GatewayName>,
+    /// A prefix for the route's statistics.
+    pub stat_prefix: Option<String>,
+}
+
+const FIELDS: &[&str] = &[
+    "name",
+    "uri",
+    "scheme",
+    "method",
+    "authority",
+    "headers",
+    "port",
+    "sourceLabels",
+    "gateways",
+    "queryParams",
+    "ignoreUriCase",
+    "withoutHeaders",
+    "sourceNamespace",
+    "statPrefix",
+];
+
+// === impl HttpMatch ===
+
+impl HttpMatch {
+    pub(crate) fn read(at: &Field<'_>, namespace: &Namespace, source: &mut Source) -> Result<Self, ResourceError> {
+        let fields = at.fields(FIELDS)?;
+        let uri = StringMatch::read_full(&fields.get("uri"))?;
+        if let Some(StringMatch::Exact(path) | StringMatch::Prefix(path)) = &uri
+            && !path.starts_with('/')
+        {
+            source.warn(&fields.get("uri"), format!("{path:?} never matches: a path begins with '/'"));
+        }
+        let text = |name: &str| fields.get(name).text();
+        Ok(Self {
+            name: text("name")?.unwrap_or_default().to_owned(),
+            uri,
+            ignore_uri_case: fields.get("ignoreUriCase").boolean()?.unwrap_or_default(),
+            scheme: StringMatch::read_full(&fields.get("scheme"))?,
+            method: StringMatch::read_full(&fields.get("method"))?,
+            authority: StringMatch::read_full(&fields.get("authority"))?,
+            headers: header_matches(&fields.get("headers"))?,
+            without_headers: header_matches(&fields.get("withoutHeaders"))?,
+            query: matches(&fields.get("queryParams"), |_, name| Ok(name.to_owned()))?,
+            port: fields.get("port").port()?,
+            source_labels: labels(&fields.get("sourceLabels"))?,
+            source_namespace: fields.get("sourceNamespace").parse()?,
+            gateways: GatewayName::read_all(&fields.get("gateways"), namespace)?,
+            stat_prefix: text("statPrefix")?.filter(|prefix| !prefix.is_empty()).map(str::to_owned),
+        })
+    }
+}
+
+fn header_matches(at: &Field<'_>) -> Result<BTreeMap<String, Option<StringMatch>>, ResourceError> {
+    matches(at, |value, name| match name.to_ascii_lowercase().as_str() {
+        "uri" | ":path" => Err(value.refuse("a header field; the path has its own condition, uri")),
+        pseudo @ (":method" | ":authority" | ":scheme") => Ok(pseudo.to_owned()),
+        _ => header_operations::name(value, name),
+    })
+}
+
+fn matches(
+    at: &Field<'_>,
+    name: impl Fn(&Field<'_>, &str) -> Result<String, ResourceError>,
+) -> Result<BTreeMap<String, Option<StringMatch>>, ResourceError> {
+    let mut matches = BTreeMap::new();
+    for (key, value) in at.members()? {
+        if key.is_empty() {
+            return Err(value.refuse("a name that is not empty"));
+        }
+        matches.insert(name(&value, key)?, StringMatch::read(&value)?);
+    }
+    Ok(matches)
+}
