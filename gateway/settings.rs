@@ -154,6 +154,9 @@ pub struct WorkloadSettings {
     /// Its labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Where it runs: `REGION/ZONE/SUBZONE`, or the beginning of it; not known if empty.
+    #[serde(default)]
+    pub locality: String,
     /// How its traffic arrives: `REDIRECT`, or `NONE` when listeners are bound as a Sidecar resource says.
     #[serde(default = "redirect")]
     pub interception: String,

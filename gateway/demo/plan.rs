@@ -303,6 +303,7 @@ fn workload_settings(workload: &Workload) -> WorkloadSettings {
         namespace: NAMESPACE.to_owned(),
         service_account: workload.service_account(),
         addresses: vec![workload.address],
+        locality: String::new(),
         labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect::<BTreeMap<_, _>>(),
         interception: "NONE".to_owned(),
     }

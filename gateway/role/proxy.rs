@@ -49,6 +49,7 @@ pub(super) fn node(cluster: &ClusterSettings, workload: &WorkloadSettings, name:
         namespace,
         cluster: cluster.name.clone(),
         network: String::new(),
+        locality: workload.locality.parse().context("workload.locality")?,
         labels: workload.labels.clone(),
         service_account: workload.service_account.clone(),
         interception,

@@ -71,13 +71,9 @@ impl Intent {
             .or_else(|| root().find(is_general))
     }
 
-    /// The VirtualService that sidecars in `namespace` follow for `host`: the one that names it most closely, of those
-    /// that they see. Among equals that of the own namespace, then the first.
+    /// The VirtualService that sidecars in `namespace` follow for `host`: the [`closest`] of those that they see.
     pub fn virtual_service_for(&self, namespace: &Namespace, host: &Host) -> Option<&VirtualService> {
-        let seen = self.mesh_services(namespace).filter_map(|service| Some((service, service.closeness(host)?)));
-        let rank = |(service, closeness): &(&VirtualService, usize)| (*closeness, service.namespace == *namespace);
-        // Of equals `max_by_key` takes the last.
-        seen.collect::<Vec<_>>().into_iter().rev().max_by_key(rank).map(|(service, _)| service)
+        closest(self.mesh_services(namespace), namespace, host)
     }
 
     /// The VirtualServices that sidecars in `namespace` follow.
@@ -135,6 +131,18 @@ impl Intent {
         }
         false
     }
+}
+
+/// Of `services` the one that names `host` most closely; among equals that of the namespace `own`, then the first.
+pub fn closest<'a>(
+    services: impl Iterator<Item = &'a VirtualService>,
+    own: &Namespace,
+    host: &Host,
+) -> Option<&'a VirtualService> {
+    let rank = |service: &VirtualService| Some((service.closeness(host)?, service.namespace == *own));
+    let ranked = services.filter_map(|service| Some((rank(service)?, service)));
+    // `max_by_key` would take the last of equals.
+    ranked.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, service)| service)
 }
 
 fn bears(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {

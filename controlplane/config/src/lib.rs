@@ -43,7 +43,7 @@ pub use header_operations::{HeaderOperations, Operations};
 pub use http_action::{DirectResponse, Redirect, RedirectPath, RedirectPort, Rewrite};
 pub use http_match::HttpMatch;
 pub use http_route::{HttpAction, HttpRoute};
-pub use intent::{Intent, ROOT_NAMESPACE};
+pub use intent::{Intent, ROOT_NAMESPACE, closest};
 pub use load_balancer::{Choice, HashKey, HashTable, LoadBalancer, Warmup};
 pub use locality_setting::{Distribution, LocalitySetting};
 pub use mirror::Mirror;

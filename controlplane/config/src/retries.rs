@@ -25,7 +25,7 @@ pub struct Retries {
 const FIELDS: &[&str] =
     &["attempts", "perTryTimeout", "retryOn", "retryRemoteLocalities", "retryIgnorePreviousHosts", "backoff"];
 /// The conditions of Envoy's `x-envoy-retry-on` and `x-envoy-retry-grpc-on`.
-const CONDITIONS: [&str; 17] = [
+const CONDITIONS: [&str; 16] = [
     "5xx",
     "gateway-error",
     "reset",
@@ -42,7 +42,6 @@ const CONDITIONS: [&str; 17] = [
     "internal",
     "resource-exhausted",
     "unavailable",
-    "aborted",
 ];
 const MOST_ATTEMPTS: u32 = 1000;
 const LEAST: Duration = Duration::from_millis(1);

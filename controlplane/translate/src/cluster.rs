@@ -3,25 +3,22 @@
 use crate::any::any;
 use crate::assignment::Assigned;
 use crate::scope::{Inbound, Scope, Target};
-use crate::value::{ads, milliseconds, number, one_field, pipe, socket};
-use crate::{endpoint, tls};
+use crate::value::{ads, milliseconds, one_field, pipe, socket};
+use crate::{endpoint, policy, transport};
 use api::envoy::envoy::config::cluster::v3 as envoy;
 use api::envoy::envoy::config::core::v3::{
-    Address, Http1ProtocolOptions, Http2ProtocolOptions, Metadata, TransportSocket, transport_socket::ConfigType,
+    Address, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions, Metadata,
 };
 use api::envoy::envoy::config::endpoint::v3 as eds;
-use api::envoy::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use api::envoy::envoy::extensions::upstreams::http::v3 as http;
 use api::envoy::google::protobuf::{ListValue, Struct, Value, value::Kind};
-use envoy::cluster::{
-    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy, TransportSocketMatch,
-};
+use config::{ConnectionPool, Subset};
+use envoy::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy};
 use http::http_protocol_options::{
     ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig, explicit_http_config::ProtocolConfig,
 };
-use model::{Catalog, Host, Location, Port, Protocol, Resolution, Service, Sni};
+use model::{Host, Location, Port, Protocol, Resolution, Service};
 use prost::Message;
-use std::collections::BTreeSet;
 use xds::Resource;
 
 /// Where requests go that nobody declared: to where they were going.
@@ -48,7 +45,10 @@ const CONNECT_TIMEOUT_MS: u32 = 10_000;
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
-    let outbound = scope.ports().map(|(service, port)| outbound(scope, service, port));
+    let outbound = scope.ports().flat_map(|(service, port)| {
+        let subsets = scope.subsets(service).iter().map(Some);
+        [None].into_iter().chain(subsets).map(move |subset| outbound(scope, service, port, subset))
+    });
     let inbound = scope.inbound.values().map(|inbound| resource(&inbound_upstream(inbound)));
     let mut fixed = vec![original_destination(PASSTHROUGH), black_hole()];
     if scope.is_redirected() {
@@ -59,7 +59,12 @@ pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
 
 /// Istio's name for requests to `port` of `service`.
 pub(crate) fn outbound_name(service: &Service, port: &Port) -> String {
-    format!("outbound|{}||{}", port.number, service.key.host)
+    subset_name(&service.key.host, port.number, "")
+}
+
+/// Istio's name for requests to `port` of the subset of that name, or to all if it is empty.
+pub(crate) fn subset_name(host: &Host, port: u16, subset: &str) -> String {
+    format!("outbound|{port}|{subset}|{host}")
 }
 
 /// Istio's name for requests to the workload's own `port`.
@@ -85,15 +90,19 @@ pub(crate) fn discovery(scope: &Scope<'_>, service: &Service) -> Discovery {
     }
 }
 
-fn outbound(scope: &Scope<'_>, service: &Service, port: &Port) -> Resource {
-    let discovery = discovery(scope, service);
-    let name = outbound_name(service, port);
+fn outbound(scope: &Scope<'_>, service: &Service, port: &Port, subset: Option<&Subset>) -> Resource {
+    let name = subset_name(&service.key.host, port.number, subset.map_or("", |subset| &subset.name));
+    let wanted = scope.policy_of(service, port.number, subset.map(|subset| subset.name.as_str()));
+    let discovery = match policy::is_passthrough(&wanted) && scope.is_redirected() {
+        true => Discovery::OriginalDestination,
+        false => discovery(scope, service),
+    };
     let mut upstream = envoy::Cluster {
-        transport_socket_matches: transport_sockets(scope.catalog, service, port),
-        typed_extension_protocol_options: protocol_options(port.protocol),
-        circuit_breakers: Some(unlimited()),
+        transport_socket_matches: transport::matches(scope, service, port, subset, &wanted),
+        typed_extension_protocol_options: protocol_options(port.protocol, wanted.pool.as_ref()),
         ..base(&name, discovery.envoy_type(), LbPolicy::LeastRequest)
     };
+    policy::apply(&mut upstream, &wanted);
     match discovery {
         Discovery::Eds => {
             upstream.eds_cluster_config = Some(EdsClusterConfig { eds_config: ads(), service_name: name });
@@ -101,52 +110,17 @@ fn outbound(scope: &Scope<'_>, service: &Service, port: &Port) -> Resource {
         }
         Discovery::OriginalDestination => {
             upstream.set_lb_policy(LbPolicy::ClusterProvided);
+            upstream.lb_config = None;
             resource(&upstream)
         }
         Discovery::StrictDns | Discovery::LogicalDns => {
             upstream.set_dns_lookup_family(dns_family(scope));
-            let assigned = Assigned { load_assignment: Some(endpoint::assignment(scope, service, port)) };
+            let assigned = Assigned { load_assignment: Some(endpoint::assignment(scope, service, port, subset)) };
             let mut body = upstream.encode_to_vec();
             body.extend(assigned.encode_to_vec());
             Resource::from_body(name, body.into())
         }
     }
-}
-
-/// Which transport each endpoint wants, by its metadata: mTLS only if it is known who should answer.
-fn transport_sockets(catalog: &Catalog, service: &Service, port: &Port) -> Vec<TransportSocketMatch> {
-    let expected = expected(catalog, service);
-    let plain = TransportSocketMatch {
-        name: "tlsMode-disabled".to_owned(),
-        r#match: Some(Struct::default()),
-        transport_socket: Some(TransportSocket {
-            name: "envoy.transport_sockets.raw_buffer".to_owned(),
-            config_type: Some(ConfigType::TypedConfig(any(&RawBuffer::default()))),
-        }),
-    };
-    if expected.is_empty() {
-        return vec![plain];
-    }
-    let sni = Sni { port: port.number, group: None, host: service.key.host.clone() };
-    let mutual = TransportSocketMatch {
-        name: "tlsMode-istio".to_owned(),
-        r#match: Some(one_field("tlsMode", "istio")),
-        transport_socket: Some(tls::upstream(sni.to_string(), port.protocol, &expected)),
-    };
-    vec![mutual, plain]
-}
-
-/// Who may answer for `service`: its local endpoints, what its owner declares, and the peers' groups, each peer
-/// speaking for its own trust domain only.
-fn expected(catalog: &Catalog, service: &Service) -> BTreeSet<String> {
-    let local = service.endpoints.iter().filter(|endpoint| endpoint.mtls).filter_map(|e| e.identity.as_ref());
-    let remote = service.imports.values().flat_map(|import| {
-        let domain = catalog.peers.get(&import.cluster).map(|peer| &peer.cluster.trust_domain);
-        let identities = import.export.groups.iter().flat_map(|group| &group.identities);
-        identities.filter(move |identity| Some(&identity.trust_domain) == domain)
-    });
-    let shown: BTreeSet<_> = local.chain(remote).collect();
-    shown.iter().map(ToString::to_string).chain(service.subject_alt_names.iter().cloned()).collect()
 }
 
 fn inbound_upstream(inbound: &Inbound) -> envoy::Cluster {
@@ -158,8 +132,8 @@ fn inbound_upstream(inbound: &Inbound) -> envoy::Cluster {
     envoy::Cluster {
         load_assignment: Some(one_endpoint(&name, at)),
         metadata: inbound.service.as_ref().map(service_metadata),
-        typed_extension_protocol_options: protocol_options(inbound.protocol),
-        circuit_breakers: Some(unlimited()),
+        typed_extension_protocol_options: protocol_options(inbound.protocol, None),
+        circuit_breakers: Some(policy::limits(None, None)),
         ..base(&name, DiscoveryType::Static, LbPolicy::RoundRobin)
     }
 }
@@ -173,14 +147,9 @@ fn service_metadata(host: &Host) -> Metadata {
 }
 
 fn original_destination(name: &str) -> envoy::Cluster {
-    let as_asked = UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
-        http_protocol_options: Some(Http1ProtocolOptions::default()),
-        http2_protocol_options: Some(Http2ProtocolOptions::default()),
-        ..Default::default()
-    });
     envoy::Cluster {
-        typed_extension_protocol_options: http_options(as_asked),
-        circuit_breakers: Some(unlimited()),
+        typed_extension_protocol_options: http_options(as_asked(Http2ProtocolOptions::default()), None),
+        circuit_breakers: Some(policy::limits(None, None)),
         ..base(name, DiscoveryType::OriginalDst, LbPolicy::ClusterProvided)
     }
 }
@@ -199,33 +168,43 @@ fn base(name: &str, discovery: DiscoveryType, policy: LbPolicy) -> envoy::Cluste
     }
 }
 
-/// HTTP/2 or HTTP/1.1 where the port says so; else what Envoy does of itself.
-fn protocol_options(protocol: Protocol) -> ProtocolOptions {
+/// HTTP/2 or HTTP/1.1 where the port says so, or the pool; else what Envoy does of itself.
+fn protocol_options(protocol: Protocol, pool: Option<&ConnectionPool>) -> ProtocolOptions {
+    let common = pool.and_then(policy::common_http);
+    let http2 = || policy::http2(pool);
+    let upgrades = pool.is_some_and(|pool| pool.h2_upgrade == Some(true));
+    if pool.is_some_and(|pool| pool.use_client_protocol) && !matches!(protocol, Protocol::Tcp | Protocol::Tls) {
+        return http_options(as_asked(http2()), common);
+    }
     let explicit = match protocol {
+        Protocol::Http2 | Protocol::Grpc => ProtocolConfig::Http2ProtocolOptions(http2()),
+        Protocol::Http if upgrades => ProtocolConfig::Http2ProtocolOptions(http2()),
         Protocol::Http => ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default()),
-        Protocol::Http2 | Protocol::Grpc => ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default()),
+        Protocol::Auto if common.is_some() => return http_options(as_asked(http2()), common),
         Protocol::Tls | Protocol::Tcp | Protocol::Auto | Protocol::Udp => return ProtocolOptions::default(),
     };
-    http_options(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(explicit) }))
+    let explicit = ExplicitHttpConfig { protocol_config: Some(explicit) };
+    http_options(UpstreamProtocolOptions::ExplicitHttpConfig(explicit), common)
 }
 
 type ProtocolOptions = std::collections::HashMap<String, api::envoy::google::protobuf::Any>;
 
-fn http_options(upstream: UpstreamProtocolOptions) -> ProtocolOptions {
-    let options = http::HttpProtocolOptions { upstream_protocol_options: Some(upstream), ..Default::default() };
-    [(HTTP_OPTIONS.to_owned(), any(&options))].into()
+/// The upstream is spoken to as the client speaks.
+fn as_asked(http2: Http2ProtocolOptions) -> UpstreamProtocolOptions {
+    UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
+        http_protocol_options: Some(Http1ProtocolOptions::default()),
+        http2_protocol_options: Some(http2),
+        ..Default::default()
+    })
 }
 
-/// Istio's default: no limit. Envoy's own (1024 connections, 3 retries) would refuse ordinary load.
-fn unlimited() -> envoy::CircuitBreakers {
-    let thresholds = envoy::circuit_breakers::Thresholds {
-        max_connections: number(u32::MAX),
-        max_pending_requests: number(u32::MAX),
-        max_requests: number(u32::MAX),
-        max_retries: number(u32::MAX),
+fn http_options(upstream: UpstreamProtocolOptions, common: Option<HttpProtocolOptions>) -> ProtocolOptions {
+    let options = http::HttpProtocolOptions {
+        upstream_protocol_options: Some(upstream),
+        common_http_protocol_options: common,
         ..Default::default()
     };
-    envoy::CircuitBreakers { thresholds: vec![thresholds], ..Default::default() }
+    [(HTTP_OPTIONS.to_owned(), any(&options))].into()
 }
 
 fn one_endpoint(name: &str, at: Option<Address>) -> eds::ClusterLoadAssignment {

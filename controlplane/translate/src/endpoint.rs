@@ -3,14 +3,16 @@
 //! A remote endpoint's address *is* an own gateway's; the mTLS inside still ends at the workload in the peer. Each
 //! gateway appears once however many peers lie behind it, because a proxy keeps an address once only.
 
-use crate::assignment::{Assignment, LocalityEndpoints, Metadata, WeightedEndpoint};
+use crate::assignment::{Assignment, Metadata, WeightedEndpoint};
 use crate::cluster::{self, Discovery};
+use crate::locality::{self, Located};
 use crate::scope::Scope;
 use crate::value::{address, number, one_field, socket};
-use api::envoy::envoy::config::core::v3::{self as core};
+use api::envoy::envoy::config::core::v3 as core;
 use api::envoy::envoy::config::endpoint::v3::Endpoint as ProtoEndpoint;
-use model::{Address, ClusterId, Endpoint, Gateway, Locality, Path, Port, Service, ServiceImport};
-use std::collections::BTreeMap;
+use config::Subset;
+use model::{Address, ClusterId, Endpoint, Gateway, Group, GroupId, Locality, Path, Port, Service, ServiceImport};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use xds::Resource;
@@ -37,44 +39,89 @@ const MAX_WEIGHT: u32 = 100_000;
 
 pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
     let by_eds = scope.ports().filter(|(service, _)| cluster::discovery(scope, service) == Discovery::Eds);
-    by_eds
-        .map(|(service, port)| {
-            let assignment = assignment(scope, service, port);
-            Resource::new(assignment.cluster_name.as_str(), &assignment)
-        })
-        .collect()
+    let whole = by_eds.flat_map(|(service, port)| {
+        let subsets = scope.subsets(service).iter().map(Some);
+        [None].into_iter().chain(subsets).map(move |subset| assignment(scope, service, port, subset))
+    });
+    whole.map(|assignment| Resource::new(assignment.cluster_name.as_str(), &assignment)).collect()
 }
 
-/// All endpoints of `port`: remote ones are of second priority while there are local ones.
-pub(crate) fn assignment(scope: &Scope<'_>, service: &Service, port: &Port) -> Assignment {
-    let local = local(scope, service, port);
-    let remote_priority = u32::from(!local.is_empty());
-    let mut endpoints = in_localities(local, 0);
-    endpoints.extend(in_localities(remote(scope, service, port), remote_priority));
-    Assignment { cluster_name: cluster::outbound_name(service, port), endpoints }
+/// All endpoints of `port`, or those of `subset`, in the order in which they are to be used.
+pub(crate) fn assignment(scope: &Scope<'_>, service: &Service, port: &Port, subset: Option<&Subset>) -> Assignment {
+    let name = subset.map(|subset| subset.name.as_str());
+    let policy = scope.policy_of(service, port.number, name);
+    let setting = policy.load_balancer.as_ref().and_then(|balancer| balancer.locality.as_ref());
+    let mut all = local(scope, service, port, subset);
+    all.extend(remote(scope, service, port, subset));
+    Assignment {
+        cluster_name: cluster::subset_name(&service.key.host, port.number, name.unwrap_or_default()),
+        endpoints: locality::arranged(scope.node, setting, all),
+    }
 }
 
-fn local(scope: &Scope<'_>, service: &Service, port: &Port) -> BTreeMap<Locality, Vec<WeightedEndpoint>> {
-    let mut by_locality: BTreeMap<Locality, Vec<WeightedEndpoint>> = BTreeMap::new();
+/// The group that stands for `subset` at the gateways; none if every group does. A gateway is asked for one group by
+/// the server name: where several bear the labels, the one of the greatest weight.
+pub(crate) fn group(service: &Service, subset: &Subset) -> Option<GroupId> {
+    let groups = || service.imports.values().flat_map(|import| &import.export.groups);
+    if groups().all(|group| bears(&group.labels, subset)) {
+        return None;
+    }
+    let mut weights: BTreeMap<&GroupId, u64> = BTreeMap::new();
+    for group in groups().filter(|group| bears(&group.labels, subset)) {
+        *weights.entry(&group.id).or_default() += u64::from(group.weight);
+    }
+    weights.into_iter().max_by_key(|(_, weight)| *weight).map(|(id, _)| id.clone())
+}
+
+/// The label by which a subset chooses clusters (Istio's).
+const CLUSTER_LABEL: &str = "topology.istio.io/cluster";
+
+/// Whether `labels` are those of `subset`; which cluster it is, is another matter.
+fn bears(labels: &BTreeMap<String, String>, subset: &Subset) -> bool {
+    subset.labels.iter().filter(|(key, _)| *key != CLUSTER_LABEL).all(|(key, value)| labels.get(key) == Some(value))
+}
+
+fn is_in(cluster: &ClusterId, subset: Option<&Subset>) -> bool {
+    let wanted = subset.and_then(|subset| subset.labels.get(CLUSTER_LABEL));
+    wanted.is_none_or(|wanted| wanted == cluster.as_str())
+}
+
+fn local(scope: &Scope<'_>, service: &Service, port: &Port, subset: Option<&Subset>) -> Vec<Located> {
+    if !is_in(&scope.catalog.cluster.id, subset) {
+        return Vec::new();
+    }
     let discovery = cluster::discovery(scope, service);
-    for endpoint in service.endpoints.iter().filter(|endpoint| is_usable(endpoint, service)) {
-        if discovery == Discovery::Eds && matches!(endpoint.address, Address::Name(_)) {
-            continue;
-        }
+    let is_chosen = |endpoint: &&Endpoint| {
+        let is_resolved = discovery == Discovery::Eds && matches!(endpoint.address, Address::Name(_));
+        is_usable(endpoint, service) && !is_resolved && subset.is_none_or(|subset| bears(&endpoint.labels, subset))
+    };
+    let mut all: Vec<Located> = Vec::new();
+    for endpoint in service.endpoints.iter().filter(is_chosen) {
         let mut metadata =
             BTreeMap::from([("istio".to_owned(), one_field("workload", &workload(scope, service, endpoint)))]);
         if endpoint.mtls {
             metadata.insert(TRANSPORT_SOCKET.to_owned(), one_field("tlsMode", "istio"));
         }
         let at = address(endpoint.address.to_string(), port.on(endpoint));
-        let endpoint_at = by_locality.entry(endpoint.locality.clone()).or_default();
-        endpoint_at.push(weighted(at, endpoint.weight, metadata));
+        all.push(Located {
+            locality: endpoint.locality.clone(),
+            is_remote: false,
+            cluster: scope.catalog.cluster.id.to_string(),
+            labels: endpoint.labels.clone(),
+            endpoint: weighted(at, endpoint.weight, metadata),
+        });
     }
     if service.endpoints.is_empty() && matches!(discovery, Discovery::StrictDns | Discovery::LogicalDns) {
         let at = address(service.key.host.to_string(), port.target.unwrap_or(port.number));
-        by_locality.insert(Locality::default(), vec![weighted(at, 1, BTreeMap::new())]);
+        all.push(Located {
+            locality: Locality::default(),
+            is_remote: false,
+            cluster: scope.catalog.cluster.id.to_string(),
+            labels: Arc::default(),
+            endpoint: weighted(at, 1, BTreeMap::new()),
+        });
     }
-    by_locality
+    all
 }
 
 /// An endpoint with mTLS is usable only if it is known who should answer there.
@@ -83,9 +130,11 @@ fn is_usable(endpoint: &Endpoint, service: &Service) -> bool {
 }
 
 /// The gateways' addresses with the peers that each of them reaches; a peer's weight is shared out among them.
-fn remote(scope: &Scope<'_>, service: &Service, port: &Port) -> BTreeMap<Locality, Vec<WeightedEndpoint>> {
+fn remote(scope: &Scope<'_>, service: &Service, port: &Port, subset: Option<&Subset>) -> Vec<Located> {
+    let imports = service.imports.values().filter(|import| is_in(&import.cluster, subset));
+    let asked = subset.map(|subset| asked(service, subset));
     let offers: Vec<Offer<'_>> =
-        service.imports.values().filter_map(|import| offer(scope, import, port.number)).collect();
+        imports.filter_map(|import| offer(scope, import, port.number, asked.as_ref())).collect();
     let mut by_address: BTreeMap<SocketAddr, Behind<'_>> = BTreeMap::new();
     for offer in &offers {
         let ways: Vec<SocketAddr> = ways(scope, offer.cluster).collect();
@@ -96,27 +145,49 @@ fn remote(scope: &Scope<'_>, service: &Service, port: &Port) -> BTreeMap<Localit
             behind.offers.push(offer);
         }
     }
-    let mut by_locality: BTreeMap<Locality, Vec<WeightedEndpoint>> = BTreeMap::new();
-    for (gateway, behind) in by_address {
+    let located = |(gateway, behind): (SocketAddr, Behind<'_>)| {
         let clusters: Vec<&str> = behind.offers.iter().map(|offer| offer.cluster.as_str()).collect();
         let metadata = BTreeMap::from([
             (TRANSPORT_SOCKET.to_owned(), one_field("tlsMode", "istio")),
             ("isthmus".to_owned(), one_field("cluster", &clusters.join(","))),
         ]);
         let greatest = behind.offers.iter().max_by_key(|offer| offer.weight);
-        let locality = greatest.map(|offer| offer.locality.clone()).unwrap_or_default();
-        by_locality.entry(locality).or_default().push(weighted(socket(gateway), behind.weight, metadata));
-    }
-    by_locality
+        Located {
+            locality: greatest.map(|offer| offer.locality.clone()).unwrap_or_default(),
+            is_remote: true,
+            cluster: greatest.map(|offer| offer.cluster.to_string()).unwrap_or_default(),
+            labels: Arc::default(),
+            endpoint: weighted(socket(gateway), behind.weight, metadata),
+        }
+    };
+    by_address.into_iter().map(located).collect()
 }
 
-/// What the peer offers of the port; nothing if it is not to be routed to, or has nothing ready.
-fn offer<'a>(scope: &Scope<'_>, import: &'a ServiceImport, port: u16) -> Option<Offer<'a>> {
+/// The groups of which the gateways are asked for one.
+fn asked(service: &Service, subset: &Subset) -> BTreeSet<GroupId> {
+    match group(service, subset) {
+        Some(one) => [one].into(),
+        None => {
+            let groups = service.imports.values().flat_map(|import| &import.export.groups);
+            groups.filter(|group| bears(&group.labels, subset)).map(|group| group.id.clone()).collect()
+        }
+    }
+}
+
+/// What the peer offers of the port, or of these groups of it; nothing if it is not to be routed to, or has nothing
+/// ready.
+fn offer<'a>(
+    scope: &Scope<'_>,
+    import: &'a ServiceImport,
+    port: u16,
+    asked: Option<&BTreeSet<GroupId>>,
+) -> Option<Offer<'a>> {
     let peer = scope.catalog.peers.get(&import.cluster)?;
     if !peer.is_routable() || !import.export.ports.iter().any(|offered| offered.number == port) {
         return None;
     }
-    let ready = || import.export.groups.iter().filter(|group| group.ready > 0);
+    let is_asked = |group: &&Group| group.ready > 0 && asked.is_none_or(|asked| asked.contains(&group.id));
+    let ready = || import.export.groups.iter().filter(is_asked);
     let weight_of = |weight: u32| weight.clamp(1, MAX_WEIGHT);
     let weight = ready().fold(0, |sum: u32, group| sum.saturating_add(weight_of(group.weight)));
     let greatest = ready().max_by_key(|group| group.weight)?;
@@ -149,23 +220,4 @@ fn weighted(
         metadata: Some(Metadata { by_filter }),
         weight: number(weight.clamp(1, MAX_WEIGHT)),
     }
-}
-
-fn in_localities(by_locality: BTreeMap<Locality, Vec<WeightedEndpoint>>, priority: u32) -> Vec<LocalityEndpoints> {
-    let weight = |endpoints: &[WeightedEndpoint]| {
-        let weights = endpoints.iter().filter_map(|endpoint| endpoint.weight.as_ref());
-        weights.fold(0, |sum: u32, weight| sum.saturating_add(weight.value))
-    };
-    let locality = |locality: &Locality| core::Locality {
-        region: locality.region.to_string(),
-        zone: locality.zone.to_string(),
-        sub_zone: locality.subzone.to_string(),
-    };
-    let group = |(at, endpoints): (Locality, Vec<WeightedEndpoint>)| LocalityEndpoints {
-        locality: Some(locality(&at)),
-        weight: number(weight(&endpoints)),
-        endpoints,
-        priority,
-    };
-    by_locality.into_iter().map(group).collect()
 }

@@ -1,10 +1,11 @@
 //! The filters that listeners are made of.
 
 use crate::any::any;
+use crate::filter_config::{CORS, FAULT};
 use crate::value::{ads, flag};
 use api::envoy::envoy::config::listener::v3 as listener;
 use api::envoy::envoy::config::route::v3::RouteConfiguration;
-use api::envoy::envoy::extensions::filters::http::router::v3::Router;
+use api::envoy::envoy::extensions::filters::http::{cors::v3::Cors, fault::v3::HttpFault, router::v3::Router};
 use api::envoy::envoy::extensions::filters::listener::{
     http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst, tls_inspector::v3::TlsInspector,
 };
@@ -16,10 +17,12 @@ use http::http_connection_manager::{
 };
 use prost::{Message, Name};
 
-/// Requests from the workload: routes by name.
+/// Requests from the workload: routes by name. What a route says of faults and CORS, these filters do.
 pub(crate) fn http_outbound(stat_prefix: String, route_name: String) -> listener::Filter {
     let rds = http::Rds { config_source: ads(), route_config_name: route_name };
-    http_filter(&http_manager(stat_prefix, RouteSpecifier::Rds(rds)))
+    let mut manager = http_manager(stat_prefix, RouteSpecifier::Rds(rds));
+    manager.http_filters.splice(0..0, [step(FAULT, &HttpFault::default()), step(CORS, &Cors::default())]);
+    http_filter(&manager)
 }
 
 /// Requests to the workload: the application learns from `x-forwarded-client-cert` who asks, and nobody can lie there.
@@ -61,15 +64,10 @@ pub(crate) fn http_inspector() -> listener::ListenerFilter {
 }
 
 fn http_manager(stat_prefix: String, routes: RouteSpecifier) -> http::HttpConnectionManager {
-    let router = http::HttpFilter {
-        name: "envoy.filters.http.router".to_owned(),
-        config_type: Some(http::http_filter::ConfigType::TypedConfig(any(&Router::default()))),
-        ..Default::default()
-    };
     http::HttpConnectionManager {
         codec_type: CodecType::Auto.into(),
         stat_prefix,
-        http_filters: vec![router],
+        http_filters: vec![step("envoy.filters.http.router", &Router::default())],
         upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() }],
         // What is authorized and routed must be what the application sees.
         normalize_path: flag(true),
@@ -79,6 +77,11 @@ fn http_manager(stat_prefix: String, routes: RouteSpecifier) -> http::HttpConnec
         route_specifier: Some(routes),
         ..Default::default()
     }
+}
+
+fn step<M: Message + Name>(name: &str, config: &M) -> http::HttpFilter {
+    let config = http::http_filter::ConfigType::TypedConfig(any(config));
+    http::HttpFilter { name: name.to_owned(), config_type: Some(config), ..Default::default() }
 }
 
 fn http_filter(manager: &http::HttpConnectionManager) -> listener::Filter {

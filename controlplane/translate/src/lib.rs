@@ -5,20 +5,31 @@
 //! ```
 //!
 //! Pure: equal inputs give equal bytes, so that a resource is sent again only when it means something else. What
-//! Envoy's messages keep in hash maps holds one entry at most; where more are needed, [`assignment`] has ordered ones.
+//! Envoy's messages keep in hash maps holds one entry at most; where more are needed, [`assignment`] and [`table`] have ordered
+//! ones.
 
 mod any;
 mod assignment;
 mod cluster;
 mod endpoint;
 mod filter;
+mod filter_config;
+mod hash;
+mod headers;
+mod http_route;
 mod inbound;
 mod listener;
+mod locality;
+mod matches;
 mod names;
+mod policy;
+mod retry;
 mod route;
 mod scope;
 mod secret;
+mod table;
 mod tls;
+mod transport;
 mod value;
 
 use config::Intent;

@@ -1,18 +1,17 @@
-//! RDS: from the authority that a request names to the upstream.
+//! RDS: from the authority that a request names to the routes.
 
-use crate::any::any;
 use crate::cluster::{self, PASSTHROUGH};
-use crate::listener;
 use crate::names::{clusterset_twin, kubernetes};
 use crate::scope::Scope;
-use crate::value::{authority, flag, milliseconds, number};
+use crate::table::{Route, RouteTable, VirtualHost};
+use crate::value::{authority, flag, number, time};
+use crate::{http_route, listener, matches};
 use api::envoy::envoy::config::route::v3 as envoy;
-use api::envoy::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
-use config::OutboundPolicy;
-use envoy::retry_policy::{RetryHostPredicate, retry_host_predicate::ConfigType};
-use envoy::{route::Action, route_action::ClusterSpecifier, route_match::PathSpecifier};
+use config::{EgressListener, HostPattern, OutboundPolicy, VirtualService};
+use envoy::{route::Action, route_action::ClusterSpecifier};
 use model::{Port, Protocol, Service};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use xds::Resource;
 
 /// A service's port as one listener shows it.
@@ -23,8 +22,10 @@ struct Shown<'a> {
     bare: Option<u16>,
 }
 
-/// Istio's default retries: of what the server has certainly not begun.
-const RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled";
+/// The longest body of an answer of the proxy itself, in bytes: Istio's.
+const LONGEST_BODY: u32 = 1 << 20;
+/// Where routes for hosts that no service has are taken (Istio's rule).
+const HTTP_PORT: u16 = 80;
 
 pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
     let mut routes = Vec::new();
@@ -33,47 +34,60 @@ pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
         routes.extend(detected(scope));
     }
     routes.extend(bound(scope));
-    routes.iter().map(|routes| Resource::new(routes.name.as_str(), routes)).collect()
+    routes.iter().map(|table| Resource::new(table.name.as_str(), table)).collect()
 }
 
 /// The routes of requests to the workload's own `port`: all to the application, once.
 pub(crate) fn inbound(port: u16) -> envoy::RouteConfiguration {
     let name = cluster::inbound_name(port);
+    let action = envoy::RouteAction {
+        timeout: time(Duration::ZERO),
+        cluster_specifier: Some(ClusterSpecifier::Cluster(name.clone())),
+        ..Default::default()
+    };
+    let route = envoy::Route {
+        name: "default".to_owned(),
+        r#match: Some(matches::everything()),
+        action: Some(Action::Route(action)),
+        ..Default::default()
+    };
     let host = envoy::VirtualHost {
         name: format!("inbound|http|{port}"),
         domains: vec!["*".to_owned()],
-        routes: vec![route(envoy::RouteAction { retry_policy: None, ..action(name.clone()) })],
+        routes: vec![route],
         ..Default::default()
     };
-    configuration(name, vec![host])
+    // An upstream that comes a moment later than its route is no reason to refuse all routes.
+    envoy::RouteConfiguration { name, virtual_hosts: vec![host], validate_clusters: flag(false), ..Default::default() }
 }
 
 /// `PORT`: all HTTP services of that port, by authority.
-fn by_port<'a>(scope: &'a Scope<'_>) -> impl Iterator<Item = envoy::RouteConfiguration> + 'a {
+fn by_port<'a>(scope: &'a Scope<'_>) -> impl Iterator<Item = RouteTable> + 'a {
     let mut by_port: BTreeMap<u16, Vec<Shown<'_>>> = BTreeMap::new();
     for (service, port) in scope.ports().filter(|(_, port)| port.protocol.is_http()) {
         by_port.entry(port.number).or_default().push(Shown { service, port, bare: Some(port.number) });
     }
     by_port.into_iter().map(|(number, shown)| {
-        let mut hosts = virtual_hosts(scope, &shown);
+        let others: Vec<_> = if number == HTTP_PORT { unserved(scope, None) } else { Vec::new() };
+        let mut hosts = virtual_hosts(scope, &shown, &others, number);
         hosts.push(undeclared(scope));
         configuration(number.to_string(), hosts)
     })
 }
 
 /// `HOST:PORT`: what is HTTP of a port that did not say so. It came for that service, whatever authority it names.
-fn detected(scope: &Scope<'_>) -> impl Iterator<Item = envoy::RouteConfiguration> {
+fn detected(scope: &Scope<'_>) -> impl Iterator<Item = RouteTable> {
     scope.ports().filter(|(service, port)| port.protocol == Protocol::Auto && !service.addresses.is_empty()).map(
         |(service, port)| {
             let name = listener::detected_name(service, port);
-            let upstream = cluster::outbound_name(service, port);
-            configuration(name.clone(), vec![virtual_host(name, vec!["*".to_owned()], upstream)])
+            let routes = routes(scope, service, port);
+            configuration(name.clone(), vec![virtual_host(name, vec!["*".to_owned()], routes)])
         },
     )
 }
 
 /// `BIND_PORT`: the services behind a listener that the application addresses itself.
-fn bound<'a>(scope: &'a Scope<'_>) -> impl Iterator<Item = envoy::RouteConfiguration> + 'a {
+fn bound<'a>(scope: &'a Scope<'_>) -> impl Iterator<Item = RouteTable> + 'a {
     let is_routed = |protocol: Protocol| protocol.is_http() || protocol == Protocol::Auto;
     scope.egress().filter(move |(listener, _)| is_routed(listener.protocol)).map(move |(listener, number)| {
         let mut shown = Vec::new();
@@ -83,30 +97,70 @@ fn bound<'a>(scope: &'a Scope<'_>) -> impl Iterator<Item = envoy::RouteConfigura
             let is_main = |port: &Port| main.is_some_and(|main| main.number == port.number);
             shown.extend(ports().map(|port| Shown { service, port, bare: is_main(port).then_some(number) }));
         }
-        let mut hosts = virtual_hosts(scope, &shown);
+        let mut hosts = virtual_hosts(scope, &shown, &unserved(scope, Some(listener)), number);
         hosts.push(refused());
         configuration(listener::bound_name(listener::egress_bind(scope, listener), number), hosts)
     })
 }
 
-/// One virtual host for each; a domain that several claim is the first's, and a declared host goes before all names
-/// that are only derived. Envoy refuses routes that name a domain twice.
-fn virtual_hosts(scope: &Scope<'_>, shown: &[Shown<'_>]) -> Vec<envoy::VirtualHost> {
+/// One virtual host for each port shown, and one for each host that is routed though no service has it (`others`). A
+/// domain that several claim is the first's, and a declared host goes before all names that are only derived. Envoy
+/// refuses routes that name a domain twice.
+fn virtual_hosts(
+    scope: &Scope<'_>,
+    shown: &[Shown<'_>],
+    others: &[(String, &VirtualService)],
+    listener: u16,
+) -> Vec<VirtualHost> {
     let mut taken = BTreeSet::new();
-    let mut claim = |names: Vec<String>, shown: &Shown<'_>| -> Vec<String> {
-        let domains = names.into_iter().flat_map(|name| shown.domains(name));
-        domains.filter(|domain| taken.insert(domain.clone())).collect()
+    let mut claim = |names: Vec<String>| -> Vec<String> {
+        names.into_iter().filter(|domain| taken.insert(domain.clone())).collect()
     };
+    let of = |shown: &Shown<'_>, names: Vec<String>| names.into_iter().flat_map(|name| shown.domains(name)).collect();
     let mut domains: Vec<Vec<String>> =
-        shown.iter().map(|shown| claim(vec![shown.service.key.host.to_string()], shown)).collect();
-    for (shown, domains) in shown.iter().zip(&mut domains) {
-        domains.extend(claim(derived(scope, shown.service), shown));
+        shown.iter().map(|shown| claim(of(shown, vec![shown.service.key.host.to_string()]))).collect();
+    let mut hosts = Vec::new();
+    for (host, service) in others {
+        let domains = claim(vec![host.clone(), format!("{host}:{listener}")]);
+        if !domains.is_empty() {
+            let routes = http_route::routes(scope, service, listener);
+            hosts.push(virtual_host(format!("{host}:{listener}"), domains, routes));
+        }
     }
-    let hosts = shown.iter().zip(domains).filter(|(_, domains)| !domains.is_empty()).map(|(shown, domains)| {
+    for (shown, domains) in shown.iter().zip(&mut domains) {
+        domains.extend(claim(of(shown, derived(scope, shown.service))));
+    }
+    for (shown, domains) in shown.iter().zip(domains).filter(|(_, domains)| !domains.is_empty()) {
         let name = format!("{}:{}", shown.service.key.host, shown.port.number);
-        virtual_host(name, domains, cluster::outbound_name(shown.service, shown.port))
-    });
-    hosts.collect()
+        hosts.push(virtual_host(name, domains, routes(scope, shown.service, shown.port)));
+    }
+    hosts
+}
+
+/// The routes of `port`: those of the VirtualService that names its host most closely, or else to the service itself.
+fn routes(scope: &Scope<'_>, service: &Service, port: &Port) -> Vec<Route> {
+    match scope.virtual_service(&service.key.host).filter(|routed| !routed.http.is_empty()) {
+        Some(routed) => http_route::routes(scope, routed, port.number),
+        None => vec![http_route::default(scope, service, port)],
+    }
+}
+
+/// The hosts that VirtualServices route though no service has them; those that `listener` takes, if one is given.
+fn unserved<'a>(scope: &Scope<'a>, listener: Option<&EgressListener>) -> Vec<(String, &'a VirtualService)> {
+    let mut unserved = Vec::new();
+    for service in scope.routed().filter(|service| !service.http.is_empty()) {
+        for pattern in &service.hosts {
+            let HostPattern::Host(host) = pattern else { continue };
+            let key = model::ServiceKey { host: host.clone(), namespace: service.namespace.clone() };
+            let takes = |listener: &EgressListener| {
+                listener.hosts.iter().any(|pattern| pattern.matches(&key, &scope.node.namespace))
+            };
+            if listener.is_none_or(takes) && scope.service(host).is_none() {
+                unserved.push((host.to_string(), service));
+            }
+        }
+    }
+    unserved
 }
 
 /// The other names of a service: those that a Kubernetes resolver completes, its twin, its addresses.
@@ -123,75 +177,42 @@ fn derived(scope: &Scope<'_>, service: &Service) -> Vec<String> {
     names
 }
 
-fn undeclared(scope: &Scope<'_>) -> envoy::VirtualHost {
+fn undeclared(scope: &Scope<'_>) -> VirtualHost {
     match scope.policy {
         OutboundPolicy::RegistryOnly => refused(),
-        OutboundPolicy::AllowAny => envoy::VirtualHost {
-            name: "allow_any".to_owned(),
-            domains: vec!["*".to_owned()],
-            routes: vec![route(envoy::RouteAction { retry_policy: None, ..action(PASSTHROUGH.to_owned()) })],
-            ..Default::default()
-        },
+        OutboundPolicy::AllowAny => {
+            let action = envoy::RouteAction {
+                timeout: time(Duration::ZERO),
+                cluster_specifier: Some(ClusterSpecifier::Cluster(PASSTHROUGH.to_owned())),
+                ..Default::default()
+            };
+            virtual_host("allow_any".to_owned(), vec!["*".to_owned()], vec![plain("allow_any", Action::Route(action))])
+        }
     }
 }
 
-fn refused() -> envoy::VirtualHost {
+fn refused() -> VirtualHost {
     let answer = envoy::DirectResponseAction { status: 502, ..Default::default() };
-    let route = envoy::Route {
-        r#match: Some(everything()),
-        action: Some(Action::DirectResponse(answer)),
-        ..Default::default()
-    };
-    envoy::VirtualHost {
-        name: "block_all".to_owned(),
-        domains: vec!["*".to_owned()],
-        routes: vec![route],
-        ..Default::default()
+    let route = plain("block_all", Action::DirectResponse(answer));
+    virtual_host("block_all".to_owned(), vec!["*".to_owned()], vec![route])
+}
+
+fn plain(name: &str, action: Action) -> Route {
+    Route { name: name.to_owned(), matches: Some(matches::everything()), action: Some(action), ..Default::default() }
+}
+
+fn virtual_host(name: String, domains: Vec<String>, routes: Vec<Route>) -> VirtualHost {
+    VirtualHost { name, domains, routes, include_request_attempt_count: true }
+}
+
+fn configuration(name: String, virtual_hosts: Vec<VirtualHost>) -> RouteTable {
+    RouteTable {
+        name,
+        virtual_hosts,
+        // An upstream that comes a moment later than its route is no reason to refuse all routes.
+        validate_clusters: flag(false),
+        max_direct_response_body_size_bytes: number(LONGEST_BODY),
     }
-}
-
-fn virtual_host(name: String, domains: Vec<String>, upstream: String) -> envoy::VirtualHost {
-    envoy::VirtualHost { name, domains, routes: vec![route(action(upstream))], ..Default::default() }
-}
-
-fn route(action: envoy::RouteAction) -> envoy::Route {
-    envoy::Route {
-        name: "default".to_owned(),
-        r#match: Some(everything()),
-        action: Some(Action::Route(action)),
-        ..Default::default()
-    }
-}
-
-fn everything() -> envoy::RouteMatch {
-    envoy::RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".to_owned())), ..Default::default() }
-}
-
-fn action(upstream: String) -> envoy::RouteAction {
-    envoy::RouteAction {
-        timeout: milliseconds(0),
-        retry_policy: Some(retries()),
-        cluster_specifier: Some(ClusterSpecifier::Cluster(upstream)),
-        ..Default::default()
-    }
-}
-
-fn retries() -> envoy::RetryPolicy {
-    envoy::RetryPolicy {
-        retry_on: RETRY_ON.to_owned(),
-        num_retries: number(2),
-        retry_host_predicate: vec![RetryHostPredicate {
-            name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
-            config_type: Some(ConfigType::TypedConfig(any(&PreviousHostsPredicate::default()))),
-        }],
-        host_selection_retry_max_attempts: 5,
-        ..Default::default()
-    }
-}
-
-fn configuration(name: String, virtual_hosts: Vec<envoy::VirtualHost>) -> envoy::RouteConfiguration {
-    // An upstream that comes a moment later than its route is no reason to refuse all routes.
-    envoy::RouteConfiguration { name, virtual_hosts, validate_clusters: flag(false), ..Default::default() }
 }
 
 // === impl Shown ===

@@ -1,6 +1,9 @@
 //! What concerns one proxy: the services that it sees, and the ports on which it takes requests.
 
-use config::{CaptureMode, DefaultEndpoint, EgressListener, IngressListener, Intent, OutboundPolicy, Sidecar};
+use config::{
+    CaptureMode, DefaultEndpoint, DestinationRule, EgressListener, IngressListener, Intent, OutboundPolicy, PortPolicy,
+    Sidecar, Subset, VirtualService,
+};
 use model::{Address, Catalog, Endpoint, Host, Port, Protocol, Service, WorkloadIdentity};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,6 +21,10 @@ pub(crate) struct Scope<'a> {
     /// Where it takes requests for its workload, by port.
     pub(crate) inbound: BTreeMap<u16, Inbound>,
     sidecar: Option<&'a Sidecar>,
+    /// The rules by which it speaks to the services that have one, by host.
+    rules: BTreeMap<&'a Host, &'a DestinationRule>,
+    /// The VirtualServices that it follows.
+    routed: Vec<&'a VirtualService>,
 }
 
 /// A port on which a proxy takes requests for its workload.
@@ -65,7 +72,41 @@ impl<'a> Scope<'a> {
         let policy = sidecar.and_then(|sidecar| sidecar.outbound_policy).unwrap_or(OutboundPolicy::AllowAny);
         let services = visible(catalog, node, sidecar);
         let inbound = inbound(catalog, node, identity, sidecar);
-        Self { catalog, node, policy, services, inbound, sidecar }
+        let rule = |service: &&'a Service| {
+            let found = intent.destination_rule_for(&node.namespace, &node.labels, &service.key)?;
+            Some((&service.key.host, found))
+        };
+        let rules = services.iter().filter_map(rule).collect();
+        let routed = intent.mesh_services(&node.namespace).collect();
+        Self { catalog, node, policy, services, inbound, sidecar, rules, routed }
+    }
+
+    /// The visible service of this host.
+    pub(crate) fn service(&self, host: &Host) -> Option<&'a Service> {
+        let at = self.services.binary_search_by(|service| service.key.host.cmp(host)).ok()?;
+        Some(self.services[at])
+    }
+
+    /// The VirtualServices that it follows.
+    pub(crate) fn routed(&self) -> impl Iterator<Item = &'a VirtualService> {
+        self.routed.iter().copied()
+    }
+
+    /// The VirtualService that it follows for `host`: see [`Intent::virtual_service_for`].
+    pub(crate) fn virtual_service(&self, host: &Host) -> Option<&'a VirtualService> {
+        config::closest(self.routed(), &self.node.namespace, host)
+    }
+
+    /// The subsets of `service`.
+    pub(crate) fn subsets(&self, service: &Service) -> &'a [Subset] {
+        self.rules.get(&service.key.host).map_or(&[], |rule| &rule.subsets)
+    }
+
+    /// How `port` of `service`, or of its subset of this name, is spoken to.
+    pub(crate) fn policy_of(&self, service: &Service, port: u16, subset: Option<&str>) -> PortPolicy {
+        let Some(rule) = self.rules.get(&service.key.host) else { return PortPolicy::default() };
+        let subset = subset.and_then(|name| rule.subset(name));
+        rule.policy.of_port(port, subset.map(|subset| &subset.policy))
     }
 
     /// Whether the kernel brings traffic to this proxy.

@@ -3,10 +3,11 @@
 use crate::any::any;
 use crate::secret::ROOTS;
 use crate::value::{ads, agent, flag};
-use api::envoy::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
+use api::envoy::envoy::config::core::v3::{DataSource, TransportSocket, data_source, transport_socket::ConfigType};
 use api::envoy::envoy::extensions::transport_sockets::tls::v3 as tls;
 use api::envoy::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
-use model::Protocol;
+use config::{ClientTls, TlsMode};
+use model::{Protocol, Service};
 use std::collections::BTreeSet;
 use tls::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
 use tls::subject_alt_name_matcher::SanType;
@@ -14,6 +15,9 @@ use tls::subject_alt_name_matcher::SanType;
 /// What tells the mesh's mTLS from an application's own TLS.
 pub(crate) const MESH_ALPN: [&str; 5] =
     ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
+
+/// Where Debian, and most containers, keep the roots of the Web.
+const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The secret that holds the proxy's own certificate.
 const CERTIFICATE: &str = "default";
@@ -33,6 +37,50 @@ pub(crate) fn upstream(sni: String, protocol: Protocol, expected: &BTreeSet<Stri
     let context = tls::UpstreamTlsContext {
         common_tls_context: Some(common(upstream_alpn(protocol), validation)),
         sni,
+        ..Default::default()
+    };
+    transport_socket(ConfigType::TypedConfig(any(&context)))
+}
+
+/// The client's side towards a server outside of the mesh, as `tls` says.
+pub(crate) fn to_server(tls: &ClientTls, service: &Service, protocol: Protocol) -> TransportSocket {
+    let names: Vec<String> = match &tls.subject_alt_names[..] {
+        [] => service.subject_alt_names.iter().cloned().collect(),
+        own => own.to_vec(),
+    };
+    let file = |path: &str| DataSource {
+        specifier: Some(data_source::Specifier::Filename(path.to_owned())),
+        ..Default::default()
+    };
+    let validation = tls::CertificateValidationContext {
+        trusted_ca: Some(file(tls.ca_certificates.as_deref().unwrap_or(SYSTEM_ROOTS))),
+        match_typed_subject_alt_names: names.iter().map(|name| name_matcher(name)).collect(),
+        ..Default::default()
+    };
+    let validated = (!tls.insecure).then_some(ValidationContextType::ValidationContext(validation));
+    let certificates = match &tls.mode {
+        TlsMode::Mutual(certificate, key) => vec![tls::TlsCertificate {
+            certificate_chain: Some(file(certificate)),
+            private_key: Some(file(key)),
+            ..Default::default()
+        }],
+        _ => Vec::new(),
+    };
+    let alpn: &[&str] = match protocol {
+        Protocol::Http2 | Protocol::Grpc => &["h2"],
+        Protocol::Http => &["http/1.1"],
+        _ => &[],
+    };
+    let common = tls::CommonTlsContext {
+        tls_certificates: certificates,
+        alpn_protocols: alpn.iter().map(ToString::to_string).collect(),
+        validation_context_type: validated,
+        ..Default::default()
+    };
+    let host = Some(&service.key.host).filter(|host| !host.is_wildcard()).map(ToString::to_string);
+    let context = tls::UpstreamTlsContext {
+        common_tls_context: Some(common),
+        sni: tls.sni.clone().or(host).unwrap_or_default(),
         ..Default::default()
     };
     transport_socket(ConfigType::TypedConfig(any(&context)))

@@ -2,7 +2,9 @@
 #![allow(clippy::unnecessary_wraps)]
 
 use api::envoy::envoy::config::core::v3 as core;
+use api::envoy::envoy::r#type::v3::{FractionalPercent, Percent, fractional_percent::DenominatorType};
 use api::envoy::google::protobuf::{BoolValue, Duration, Struct, UInt32Value, Value, value::Kind};
+use config::Percentage;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -19,6 +21,22 @@ pub(crate) fn flag(value: bool) -> Option<BoolValue> {
 
 pub(crate) fn milliseconds(count: u32) -> Option<Duration> {
     Some(Duration { seconds: i64::from(count / 1000), nanos: (count % 1000 * 1_000_000).cast_signed() })
+}
+
+pub(crate) fn time(time: std::time::Duration) -> Option<Duration> {
+    Some(Duration { seconds: time.as_secs().cast_signed(), nanos: time.subsec_nanos().cast_signed() })
+}
+
+pub(crate) fn percent(value: f64) -> Option<Percent> {
+    Some(Percent { value })
+}
+
+pub(crate) fn fraction(share: Percentage) -> Option<FractionalPercent> {
+    Some(FractionalPercent { numerator: share.0, denominator: DenominatorType::Million.into() })
+}
+
+pub(crate) fn fraction_at_runtime(share: Percentage) -> Option<core::RuntimeFractionalPercent> {
+    Some(core::RuntimeFractionalPercent { default_value: fraction(share), ..Default::default() })
 }
 
 /// A struct of one field: with more, Envoy's hash map would encode them in a random order.

@@ -1,24 +1,30 @@
 //! Bodies on their way: counted, and kept if they may have to be sent again.
 
+use crate::event::Cause;
 use crate::exchange::Exchange;
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker, ready};
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
 
 /// A request's body on its way to the upstream.
 pub(crate) enum RequestBody {
     /// There is none.
     Empty,
-    /// It passes through; `passed` counts its bytes where its length is not known before.
-    Streaming { body: Incoming, passed: Option<Arc<AtomicU64>> },
+    /// It passes through; `passed` counts its bytes where its length is not known before, and `end` is its end.
+    Streaming { body: Incoming, passed: Option<Arc<AtomicU64>>, end: Option<Cause> },
     /// It is kept, so that the request can be sent again.
     Kept(Kept),
+    /// A copy of one that was kept.
+    Copied(VecDeque<Part>),
 }
 
 /// A view on a body that is read once and can be sent several times. Only the latest view reads on.
@@ -26,17 +32,22 @@ pub(crate) struct Kept {
     original: Arc<Mutex<Original>>,
     turn: usize,
     at: usize,
+    /// The body's length, where it was said.
+    length: Option<u64>,
 }
 
 /// What a body can be sent again from.
-pub(crate) struct Repeat(Arc<Mutex<Original>>);
+pub(crate) struct Repeat(Arc<Mutex<Original>>, Option<u64>);
 
-/// Why a request's body broke off.
+/// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    /// The caller's did.
-    #[error("the caller's body: {0}")]
-    Caller(#[from] hyper::Error),
+    /// It did where it came from.
+    #[error("the body: {0}")]
+    Broken(#[from] hyper::Error),
+    /// The request took longer than its route lets it.
+    #[error("the request took too long")]
+    Late,
     /// The request is being sent to somebody else.
     #[error("the request is sent again")]
     Superseded,
@@ -54,10 +65,13 @@ struct Original {
     /// More came than is kept.
     overflown: bool,
     ended: bool,
+    end: Option<Cause>,
+    copies: Vec<oneshot::Sender<VecDeque<Part>>>,
 }
 
+/// A piece of a body.
 #[derive(Clone)]
-enum Part {
+pub(crate) enum Part {
     Data(Bytes),
     Trailers(HeaderMap),
 }
@@ -66,8 +80,8 @@ enum Part {
 pub(crate) enum ResponseBody {
     /// One that we answer with ourselves.
     Own(Option<Bytes>),
-    /// The upstream's. Its end ends the exchange.
-    Upstream { body: Incoming, exchange: Box<Exchange> },
+    /// The upstream's. Its end ends the exchange; it must come before the deadline.
+    Upstream { body: Incoming, exchange: Box<Exchange>, deadline: Option<Pin<Box<Sleep>>> },
 }
 
 // === impl RequestBody ===
@@ -79,14 +93,18 @@ impl Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Streaming { body, passed } => {
-                let frame = ready!(Pin::new(body).poll_frame(cx));
+            Self::Streaming { body, passed, end } => {
+                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                if frame.is_none() || body.is_end_stream() {
+                    end.take();
+                }
                 if let (Some(passed), Some(Ok(frame))) = (passed, &frame) {
                     passed.fetch_add(data_length(frame), Ordering::Relaxed);
                 }
                 Poll::Ready(frame.map(|frame| Ok(frame?)))
             }
             Self::Kept(kept) => kept.poll_frame(cx),
+            Self::Copied(parts) => Poll::Ready(parts.pop_front().map(|part| Ok(part.into()))),
         }
     }
 
@@ -95,6 +113,7 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::Streaming { body, .. } => body.is_end_stream(),
             Self::Kept(_) => false,
+            Self::Copied(parts) => parts.is_empty(),
         }
     }
 
@@ -102,7 +121,8 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streaming { body, .. } => body.size_hint(),
-            Self::Kept(_) => SizeHint::default(),
+            Self::Kept(kept) => kept.size_hint(),
+            Self::Copied(parts) => SizeHint::with_exact(parts.iter().map(Part::length).sum()),
         }
     }
 }
@@ -111,7 +131,8 @@ impl Body for RequestBody {
 
 impl Kept {
     /// Keeps up to `limit` bytes of `body`.
-    pub(crate) fn new(body: Incoming, limit: usize) -> Self {
+    pub(crate) fn new(body: Incoming, limit: usize, end: Option<Cause>) -> Self {
+        let length = body.size_hint().exact();
         let original = Original {
             body,
             turn: 0,
@@ -121,13 +142,26 @@ impl Kept {
             limit,
             overflown: false,
             ended: false,
+            end,
+            copies: Vec::new(),
         };
-        Self { original: Arc::new(Mutex::new(original)), turn: 0, at: 0 }
+        Self { original: Arc::new(Mutex::new(original)), turn: 0, at: 0, length }
+    }
+
+    /// All of it, once its end was read; nothing if it is too long, or never ends.
+    pub(crate) fn copy(&self) -> oneshot::Receiver<VecDeque<Part>> {
+        let (send, receive) = oneshot::channel();
+        self.original.lock().copies.push(send);
+        receive
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 
     /// What it can be sent again from.
     pub(crate) fn repeat(&self) -> Repeat {
-        Repeat(self.original.clone())
+        Repeat(self.original.clone(), self.length)
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -147,10 +181,13 @@ impl Kept {
             return Poll::Pending;
         };
         match &frame {
-            None => original.ended = true,
+            None => original.end(),
             Some(Ok(frame)) => {
                 original.keep(frame);
                 self.at = original.parts.len();
+                if original.body.is_end_stream() {
+                    original.end();
+                }
             }
             Some(Err(_)) => original.overflown = true,
         }
@@ -172,13 +209,22 @@ impl Repeat {
         if let Some(before) = original.waiting.take() {
             before.wake();
         }
-        Some(Kept { original: self.0.clone(), turn: original.turn, at: 0 })
+        Some(Kept { original: self.0.clone(), turn: original.turn, at: 0, length: self.1 })
     }
 }
 
 // === impl Original ===
 
 impl Original {
+    fn end(&mut self) {
+        self.ended = true;
+        self.end.take();
+        for copy in self.copies.drain(..) {
+            // Whoever wanted it may have gone.
+            let _ = copy.send(self.parts.iter().cloned().collect());
+        }
+    }
+
     fn keep(&mut self, frame: &Frame<Bytes>) {
         if self.overflown {
             return;
@@ -192,6 +238,7 @@ impl Original {
         if self.bytes > self.limit {
             self.overflown = true;
             self.parts.clear();
+            self.copies.clear();
         } else {
             self.parts.push(part);
         }
@@ -199,6 +246,15 @@ impl Original {
 }
 
 // === impl Part ===
+
+impl Part {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Data(data) => data.len() as u64,
+            Self::Trailers(_) => 0,
+        }
+    }
+}
 
 impl From<Part> for Frame<Bytes> {
     fn from(part: Part) -> Self {
@@ -213,12 +269,16 @@ impl From<Part> for Frame<Bytes> {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Upstream { body, exchange } => {
+            Self::Upstream { body, exchange, deadline } => {
+                if deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready()) {
+                    exchange.late();
+                    return Poll::Ready(Some(Err(BodyError::Late)));
+                }
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
                 match &frame {
                     Some(Ok(frame)) => {
@@ -230,7 +290,7 @@ impl Body for ResponseBody {
                     Some(Err(_)) => exchange.broken(),
                     None => exchange.complete(),
                 }
-                Poll::Ready(frame)
+                Poll::Ready(frame.map(|frame| Ok(frame?)))
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::shared::Shared;
 use crate::stream::{Replay, Stream};
 use identity::{peer_identity, server_name};
 use model::WorkloadIdentity;
-use routing::Target;
+use routing::{Keepalive, Target};
 use std::io;
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
@@ -50,17 +50,35 @@ async fn dial(shared: &Shared, destination: &Destination) -> io::Result<Connecte
         }
     };
     tcp.set_nodelay(true)?;
-    keep_alive(&tcp)?;
-    if !destination.endpoint.facts.tls {
+    keep_alive_as(&tcp, destination.settings.policy.keepalive.as_ref())?;
+    let Some((config, sni)) = destination.client(&shared.identity).map_err(io::Error::other)? else {
         return Ok(Connected { stream: Stream::Plain(tcp.into()), peer: None });
-    }
-    let Some((config, sni)) = destination.client(&shared.identity) else {
-        return Err(io::Error::other("the endpoint takes mTLS, and it is not known who should answer"));
     };
-    let name = server_name(sni).map_err(io::Error::other)?;
+    let host = match (&destination.endpoint.facts.target, sni) {
+        (Target::Name(name, _), "") => name.to_string(),
+        (Target::Socket(address), "") => address.ip().to_string(),
+        (_, sni) => sni.to_owned(),
+    };
+    let name = server_name(&host).map_err(io::Error::other)?;
     let tls = TlsConnector::from(config).connect(name, Replay::from(tcp)).await?;
     let peer = peer_identity(tls.get_ref().1.peer_certificates());
     Ok(Connected { stream: Stream::Client(Box::new(tls)), peer })
+}
+
+/// As [`keep_alive`], where the upstream does not say otherwise.
+fn keep_alive_as(tcp: &TcpStream, wanted: Option<&Keepalive>) -> io::Result<()> {
+    let Some(wanted) = wanted else { return keep_alive(tcp) };
+    let mut probing = socket2::TcpKeepalive::new();
+    if let Some(time) = wanted.time {
+        probing = probing.with_time(time);
+    }
+    if let Some(interval) = wanted.interval {
+        probing = probing.with_interval(interval);
+    }
+    if let Some(probes) = wanted.probes {
+        probing = probing.with_retries(probes);
+    }
+    socket2::SockRef::from(tcp).set_tcp_keepalive(&probing)
 }
 
 /// A peer that vanished without a word is noticed within about a minute, on a connection that carries nothing.

@@ -4,18 +4,22 @@ use crate::body::RequestBody;
 use crate::http2::Multiplexed;
 use crate::telemetry::Series;
 use hyper::client::conn::http1::SendRequest;
-use identity::{Expected, Identity, client_config};
+use identity::{Expected, Identity, IdentityError, client_config, outside_client_config};
 use parking_lot::{Mutex, RwLock};
-use routing::{Discovery, Endpoint, RoutingTable, Upstream, UpstreamSettings};
+use routing::{
+    Discovery, Endpoint, Life, OutsideTls, RoutingTable, TransportOf, Upstream, UpstreamSettings, UpstreamTls,
+};
 use rustls::ClientConfig;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
-/// All destinations that were used and still are in the table.
+/// All destinations that were used and still are in the table, and what wakes those who wait for a connection to an
+/// upstream.
 #[derive(Default)]
-pub(crate) struct Destinations(RwLock<HashMap<u64, Arc<Destination>>>);
+pub(crate) struct Destinations(RwLock<HashMap<u64, Arc<Destination>>>, Mutex<HashMap<Arc<str>, Arc<Notify>>>);
 
 /// One endpoint of one upstream.
 pub(crate) struct Destination {
@@ -24,6 +28,8 @@ pub(crate) struct Destination {
     pub(crate) http2: Multiplexed,
     idle: Mutex<VecDeque<Idle>>,
     open: AtomicUsize,
+    /// A connection to the upstream, this endpoint's or another's, has become free or is gone.
+    pub(crate) freed: Arc<Notify>,
     is_widening: AtomicBool,
     tls: OnceLock<Arc<ClientConfig>>,
 }
@@ -32,6 +38,8 @@ pub(crate) struct Destination {
 pub(crate) struct Connection {
     pub(crate) sender: SendRequest<RequestBody>,
     pub(crate) series: Arc<Series>,
+    born: Instant,
+    requests: u32,
 }
 
 /// Counts an HTTP/1 connection as open for as long as it lives.
@@ -57,7 +65,8 @@ impl Destinations {
         if let Some(known) = self.0.read().get(&endpoint.id) {
             return known.clone();
         }
-        let new = Arc::new(Destination::new(endpoint, upstream.settings.clone()));
+        let freed = self.1.lock().entry(upstream.settings.name.clone()).or_default().clone();
+        let new = Arc::new(Destination::new(endpoint, upstream.settings.clone(), freed));
         if upstream.settings.discovery == Discovery::OriginalDestination {
             return new;
         }
@@ -70,6 +79,7 @@ impl Destinations {
         let known: HashSet<u64> = endpoints.map(|endpoint| endpoint.id).collect();
         let mut all = self.0.write();
         all.retain(|id, _| known.contains(id));
+        self.1.lock().retain(|name, _| table.upstreams.contains_key(name));
         for destination in all.values() {
             destination.expire(idle);
         }
@@ -79,26 +89,44 @@ impl Destinations {
 // === impl Destination ===
 
 impl Destination {
-    fn new(endpoint: Arc<Endpoint>, settings: Arc<UpstreamSettings>) -> Self {
+    fn new(endpoint: Arc<Endpoint>, settings: Arc<UpstreamSettings>, freed: Arc<Notify>) -> Self {
         Self {
             endpoint,
             settings,
             http2: Multiplexed::default(),
             idle: Mutex::default(),
             open: AtomicUsize::new(0),
+            freed,
             is_widening: AtomicBool::new(false),
             tls: OnceLock::new(),
         }
     }
 
     /// How TLS is spoken to it, and the server name to send.
-    pub(crate) fn client(&self, identity: &Identity) -> Option<(Arc<ClientConfig>, &str)> {
-        let tls = self.settings.tls.as_ref()?;
-        let config = self.tls.get_or_init(|| {
-            let alpn: Vec<&[u8]> = tls.alpn.iter().map(String::as_bytes).collect();
-            client_config(identity, Expected::Exactly(Arc::new(tls.expected.clone())), &alpn)
-        });
-        Some((config.clone(), &tls.sni))
+    ///
+    /// # Errors
+    /// If the files of TLS that is not the mesh's cannot be used.
+    pub(crate) fn client(&self, identity: &Identity) -> Result<Option<(Arc<ClientConfig>, &str)>, IdentityError> {
+        let (config, sni) = match self.settings.transport(&self.endpoint.facts) {
+            TransportOf::Clear => return Ok(None),
+            TransportOf::Mesh(tls) => (self.tls.get_or_init(|| mesh_config(identity, tls)).clone(), &tls.sni),
+            TransportOf::Outside(tls) => {
+                let config = match self.tls.get() {
+                    Some(config) => config.clone(),
+                    None => {
+                        let made = outside_config(tls)?;
+                        self.tls.get_or_init(|| made).clone()
+                    }
+                };
+                (config, &tls.sni)
+            }
+        };
+        Ok(Some((config, sni)))
+    }
+
+    /// Whether no HTTP/1 connection is open.
+    pub(crate) fn is_unopened(&self) -> bool {
+        self.open.load(Ordering::Relaxed) == 0
     }
 
     /// Counts a connection that is about to be opened.
@@ -123,7 +151,7 @@ impl Destination {
         while busy.len() < LOOKED_AT {
             let next = if takes_turns { idle.pop_front() } else { idle.pop_back() };
             let Some(next) = next else { break };
-            if next.connection.sender.is_closed() {
+            if !next.connection.lasts(&self.settings.policy.life) {
                 continue;
             }
             if next.connection.sender.is_ready() {
@@ -139,16 +167,51 @@ impl Destination {
     }
 
     /// Keeps a connection whose answer was read to its end; at most `limit` of them.
-    pub(crate) fn keep(&self, connection: Connection, limit: usize) {
+    pub(crate) fn keep(&self, mut connection: Connection, limit: usize) {
+        connection.requests += 1;
         let mut idle = self.idle.lock();
-        if idle.len() < limit && !connection.sender.is_closed() {
+        if idle.len() < limit && connection.lasts(&self.settings.policy.life) {
             idle.push_back(Idle { connection, since: Instant::now() });
         }
+        drop(idle);
+        self.wake();
+    }
+
+    /// Wakes those who wait for a connection.
+    fn wake(&self) {
+        self.freed.notify_waiters();
     }
 
     fn expire(&self, limit: Duration) {
-        self.idle.lock().retain(|idle| idle.since.elapsed() < limit && !idle.connection.sender.is_closed());
+        let life = &self.settings.policy.life;
+        let limit = life.idle.unwrap_or(limit);
+        self.idle.lock().retain(|idle| idle.since.elapsed() < limit && idle.connection.lasts(life));
         self.http2.expire(limit);
+    }
+}
+
+fn mesh_config(identity: &Identity, tls: &UpstreamTls) -> Arc<ClientConfig> {
+    let alpn: Vec<&[u8]> = tls.alpn.iter().map(String::as_bytes).collect();
+    client_config(identity, Expected::Exactly(Arc::new(tls.expected.clone())), &alpn)
+}
+
+fn outside_config(tls: &OutsideTls) -> Result<Arc<ClientConfig>, IdentityError> {
+    let alpn: Vec<&[u8]> = tls.alpn.iter().map(String::as_bytes).collect();
+    let certificate = tls.certificate.as_ref().map(|(chain, key)| (chain.as_path(), key.as_path()));
+    outside_client_config(tls.roots.as_deref(), &tls.names, certificate, &alpn)
+}
+
+// === impl Connection ===
+
+impl Connection {
+    pub(crate) fn new(sender: SendRequest<RequestBody>, series: Arc<Series>) -> Self {
+        Self { sender, series, born: Instant::now(), requests: 0 }
+    }
+
+    /// Whether it may carry another request.
+    fn lasts(&self, life: &Life) -> bool {
+        let young = life.longest.is_none_or(|longest| self.born.elapsed() < longest);
+        young && life.requests.is_none_or(|most| self.requests < most) && !self.sender.is_closed()
     }
 }
 
@@ -157,6 +220,7 @@ impl Destination {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.wake();
     }
 }
 

@@ -3,17 +3,19 @@
 use crate::body::ResponseBody;
 use crate::destination::{Connection, Destination};
 use crate::http2::Place;
+use crate::sending::http_status;
 use crate::shared::Shared;
 use crate::telemetry::{Flag, Outcome, Series};
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use routing::{Direction, Endpoint};
+use routing::{Direction, Endpoint, Use};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+use tokio::time::sleep_until;
 
 /// What is known of a request when it comes in.
 pub(crate) struct Asked {
@@ -21,8 +23,10 @@ pub(crate) struct Asked {
     pub(crate) direction: Direction,
     pub(crate) caller: SocketAddr,
     pub(crate) method: Method,
+    pub(crate) scheme: &'static str,
     pub(crate) authority: Authority,
     pub(crate) path: PathAndQuery,
+    pub(crate) version: Version,
     pub(crate) is_grpc: bool,
     pub(crate) sent: Sent,
 }
@@ -43,8 +47,8 @@ pub(crate) enum Carrier {
     Http2(#[expect(dead_code, reason = "held, so that the request counts on its connection")] Place),
 }
 
-/// A request that counts as load of its endpoint for as long as this lives.
-pub(crate) struct Busy(Arc<Endpoint>);
+/// A request that counts as load of its endpoint, and as one of its upstream's, for as long as this lives.
+pub(crate) struct Busy(Arc<Endpoint>, Option<Use>);
 
 /// A request that is answered by an upstream. Whatever ends it, it is recorded once.
 pub(crate) struct Exchange {
@@ -64,7 +68,13 @@ pub(crate) struct Exchange {
 impl Busy {
     pub(crate) fn new(endpoint: &Arc<Endpoint>) -> Self {
         endpoint.load.begin();
-        Self(endpoint.clone())
+        Self(endpoint.clone(), None)
+    }
+
+    /// The same, holding `place` as well.
+    pub(crate) fn with(mut self, place: Use) -> Self {
+        self.1 = Some(place);
+        self
     }
 }
 
@@ -99,14 +109,20 @@ impl Exchange {
         }
     }
 
-    /// The upstream's response, whose body carries the exchange to its end.
-    pub(crate) fn answer(mut self, response: Response<Incoming>) -> Response<ResponseBody> {
+    /// It is recorded with this flag, unless something worse happens.
+    pub(crate) fn flagged(&mut self, flag: Flag) {
+        self.outcome.flag = flag;
+    }
+
+    /// The upstream's response, whose body carries the exchange to its end, before the deadline.
+    pub(crate) fn answer(mut self, response: Response<Incoming>, deadline: Option<Instant>) -> Response<ResponseBody> {
         self.head(response.status(), response.headers());
         if hyper::body::Body::is_end_stream(response.body()) {
             self.complete();
             return response.map(|_| ResponseBody::Own(None));
         }
-        response.map(|body| ResponseBody::Upstream { body, exchange: Box::new(self) })
+        let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline.into())));
+        response.map(|body| ResponseBody::Upstream { body, exchange: Box::new(self), deadline })
     }
 
     /// The head of the response came.
@@ -137,6 +153,12 @@ impl Exchange {
         self.record();
     }
 
+    /// It took longer than its route lets it.
+    pub(crate) fn late(&mut self) {
+        self.outcome.flag = Flag::Timeout;
+        self.record();
+    }
+
     fn record(&mut self) {
         if std::mem::replace(&mut self.recorded, true) {
             return;
@@ -158,6 +180,39 @@ impl Drop for Exchange {
 // === impl Asked ===
 
 impl Asked {
+    /// What a route is chosen by.
+    pub(crate) fn view<'a>(&'a self, headers: &'a HeaderMap) -> routing::Asked<'a> {
+        routing::Asked {
+            method: &self.method,
+            scheme: self.scheme,
+            authority: self.authority.as_str(),
+            target: self.path.as_str(),
+            headers,
+        }
+    }
+
+    /// The answer that a route gives, recorded.
+    pub(crate) fn reply(&self, series: &Series, status: StatusCode, flag: Flag, body: &[u8]) -> Response<ResponseBody> {
+        self.record(series, Outcome { status: status.as_u16(), flag, grpc: None }, body.len() as u64, None);
+        let own = (!body.is_empty()).then(|| Bytes::copy_from_slice(body));
+        let mut response = Response::new(ResponseBody::Own(own));
+        *response.status_mut() = status;
+        if !body.is_empty() {
+            response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        }
+        response
+    }
+
+    /// An answer with a gRPC status of our own, recorded; in HTTP's words for a caller who does not speak gRPC.
+    pub(crate) fn refuse_grpc(&self, series: &Series, code: u16, flag: Flag, why: String) -> Response<ResponseBody> {
+        if !self.is_grpc {
+            let status = StatusCode::from_u16(http_status(200, Some(code))).unwrap_or(StatusCode::OK);
+            return self.refuse(series, status, flag, why);
+        }
+        self.record(series, Outcome { status: 200, flag, grpc: Some(code) }, why.len() as u64, None);
+        grpc_answer(code, &why)
+    }
+
     /// An answer of our own, recorded.
     pub(crate) fn refuse(
         &self,
@@ -169,7 +224,7 @@ impl Asked {
         let grpc = self.is_grpc.then(|| grpc_code(status));
         let outcome = Outcome { status: if grpc.is_some() { 200 } else { status.as_u16() }, flag, grpc };
         self.record(series, outcome, why.len() as u64, None);
-        if self.is_grpc { grpc_answer(status, &why) } else { own_answer(status, why) }
+        if self.is_grpc { grpc_answer(grpc_code(status), &why) } else { own_answer(status, why) }
     }
 
     fn record(&self, series: &Series, outcome: Outcome, received: u64, destination: Option<&Destination>) {
@@ -207,11 +262,11 @@ pub(crate) fn own_answer(status: StatusCode, text: String) -> Response<ResponseB
 }
 
 /// The same for a gRPC caller, who reads its status from headers without a body (gRPC over HTTP/2, Trailers-Only).
-fn grpc_answer(status: StatusCode, why: &str) -> Response<ResponseBody> {
+fn grpc_answer(code: u16, why: &str) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::Own(None));
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from(grpc_code(status)));
+    headers.insert("grpc-status", HeaderValue::from(code));
     if let Ok(message) = HeaderValue::from_str(why.trim()) {
         headers.insert("grpc-message", message);
     }

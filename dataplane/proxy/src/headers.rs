@@ -1,12 +1,18 @@
 //! Header fields that a proxy takes away, sets, or completes.
 
+use crate::overrides;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, Entry, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
+use std::time::Duration;
 
 /// Who the caller is, as Istio's Envoy tells the application.
 pub(crate) const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+/// Tells a caller that as much is under way as may be, as Envoy does.
+pub(crate) const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+const EXPECTED_TIME: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -25,6 +31,36 @@ pub(crate) fn authority<B>(request: &Request<B>) -> Option<Authority> {
         None => Authority::from_maybe_shared(bytes::Bytes::copy_from_slice(host?.as_bytes())).ok()?,
     };
     (!authority.as_str().contains('@')).then_some(authority)
+}
+
+/// The scheme that a request asks for: what the proxy before this one says, else that of the target, else that of the
+/// connection.
+pub(crate) fn scheme<B>(request: &Request<B>, over_tls: bool) -> &'static str {
+    let said = request.headers().get(FORWARDED_PROTO).map(HeaderValue::as_bytes);
+    match said.or_else(|| request.uri().scheme_str().map(str::as_bytes)) {
+        Some(b"https") => "https",
+        Some(b"http") => "http",
+        _ if over_tls => "https",
+        _ => "http",
+    }
+}
+
+/// Tells the upstream how long it has, and takes away what was said to this proxy alone.
+pub(crate) fn expect_within(headers: &mut HeaderMap, limit: Option<Duration>) {
+    for name in overrides::FIELDS {
+        headers.remove(name);
+    }
+    if let Some(limit) = limit {
+        let milliseconds = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        headers.insert(EXPECTED_TIME, HeaderValue::from(milliseconds));
+    }
+}
+
+/// Tells the upstream which path was asked for before it was rewritten.
+pub(crate) fn remember_path(headers: &mut HeaderMap, path: &PathAndQuery) {
+    if let Ok(value) = HeaderValue::from_str(path.as_str()) {
+        headers.insert(ORIGINAL_PATH, value);
+    }
 }
 
 /// Writes the target in the form of the HTTP version: a path and `Host`, or a whole URI.

@@ -4,6 +4,7 @@ use crate::body::RequestBody;
 use crate::telemetry::Series;
 use hyper::client::conn::http2::SendRequest;
 use parking_lot::Mutex;
+use routing::Life;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ struct Shared {
     series: Arc<Series>,
     active: Arc<AtomicUsize>,
     used: Instant,
+    born: Instant,
+    requests: u32,
 }
 
 /// A share of a connection for one request.
@@ -48,22 +51,24 @@ pub(crate) enum Found {
 
 impl Multiplexed {
     /// The least busy connection; it has room if it carries fewer than `requests`, or no more than `connections` may be.
-    pub(crate) fn share(&self, requests: usize, connections: usize) -> Found {
+    pub(crate) fn share(&self, requests: usize, connections: usize, life: &Life) -> Found {
         let mut open = self.open.lock();
-        open.retain(|shared| !shared.sender.is_closed());
+        open.retain(|shared| shared.lasts(life));
         let count = open.len();
         let Some(least) = open.iter_mut().min_by_key(|shared| shared.active.load(Ordering::Relaxed)) else {
             return Found::Nothing;
         };
         let has_room = least.active.load(Ordering::Relaxed) < requests || count >= connections;
         least.used = Instant::now();
+        least.requests += 1;
         let share = least.share();
         if has_room { Found::Room(share) } else { Found::Busy(share) }
     }
 
     /// Adds a connection, and takes the first share of it.
     pub(crate) fn add(&self, sender: SendRequest<RequestBody>, series: Arc<Series>) -> Share {
-        let shared = Shared { sender, series, active: Arc::default(), used: Instant::now() };
+        let now = Instant::now();
+        let shared = Shared { sender, series, active: Arc::default(), used: now, born: now, requests: 1 };
         let share = shared.share();
         self.open.lock().push(shared);
         share
@@ -79,6 +84,12 @@ impl Multiplexed {
 // === impl Shared ===
 
 impl Shared {
+    /// Whether it may carry another request.
+    fn lasts(&self, life: &Life) -> bool {
+        let young = life.longest.is_none_or(|longest| self.born.elapsed() < longest);
+        young && life.requests.is_none_or(|most| self.requests < most) && !self.sender.is_closed()
+    }
+
     fn share(&self) -> Share {
         self.active.fetch_add(1, Ordering::Relaxed);
         Share { sender: self.sender.clone(), series: self.series.clone(), place: Place(self.active.clone()) }

@@ -1,11 +1,12 @@
 //! The sidecar: takes connections, finds out what they carry, and brings them where the routing table says.
 //!
 //! ```text
-//! listen -> connection (detect, chain, TLS) -> http (route, retry) -> destination (pool) -> connect
-//!                                           -> tcp  (copy)         -> connect
+//! listen -> connection (detect, chain, TLS) -> http (route) -> sending (retry) -> attempt -> destination (pool) -> connect
+//!                                           -> tcp (copy) -> connect
 //! xDS -> state (Resources) -> RoutingTable, roots, names
 //! ```
 
+mod attempt;
 mod body;
 mod connect;
 mod connection;
@@ -13,6 +14,7 @@ mod decision;
 mod destination;
 mod detect;
 mod error;
+mod event;
 mod exchange;
 mod headers;
 mod hello;
@@ -20,8 +22,11 @@ mod http;
 mod http2;
 mod listen;
 mod open;
+mod overrides;
 mod path;
+mod sending;
 mod settings;
+mod shadow;
 mod shared;
 mod sidecar;
 mod state;

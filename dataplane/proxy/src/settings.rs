@@ -43,6 +43,8 @@ pub struct Settings {
     pub connection_window: u32,
     /// Bytes of a request kept to send it again; a greater one is sent once. Default 65 536.
     pub retry_bytes: usize,
+    /// Copies of requests (a route's mirrors) that may be under way at a time; more are not made. Default 1024.
+    pub shadows: usize,
     /// How long requests may go on after a shutdown or a listener's removal began. Default 5000.
     pub drain_ms: u64,
     /// The buffer of each direction of a TCP stream, in bytes. Default 32 768.
@@ -76,6 +78,7 @@ impl Default for Settings {
             stream_window: 262_144,
             connection_window: 1_048_576,
             retry_bytes: 65_536,
+            shadows: 1024,
             drain_ms: 5000,
             copy_bytes: 32_768,
             connect_ms: 10_000,

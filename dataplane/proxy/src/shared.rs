@@ -11,6 +11,7 @@ use rustls::ServerConfig;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) drain: CancellationToken,
     /// Stop at once.
     pub(crate) abort: CancellationToken,
+    /// Room for copies of requests.
+    pub(crate) shadows: Arc<Semaphore>,
     began: Instant,
     servers: Mutex<HashMap<DownstreamTls, Arc<ServerConfig>>>,
 }
@@ -40,6 +43,7 @@ impl Shared {
     pub(crate) fn new(settings: Settings, identity: Identity, telemetry: Telemetry) -> Self {
         Self {
             destinations: Destinations::default(),
+            shadows: Arc::new(Semaphore::new(settings.shadows)),
             settings,
             identity,
             table: ArcSwap::from_pointee(RoutingTable::default()),

@@ -8,7 +8,7 @@ use crate::stream::Stream;
 use crate::telemetry::Bytes;
 use model::WorkloadIdentity;
 use prometheus_client::metrics::counter::Counter;
-use routing::{Direction, Upstream};
+use routing::{Direction, Report, Upstream, UseKind, Wanted};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -50,12 +50,16 @@ impl Caller<'_> {
             tracing::info!(target: "access", caller = %self.address, upstream = %name, flags = "NC", "connection refused");
             return stream.reset_on_close();
         };
+        let Some(_place) = upstream.usage.begin(UseKind::Connection, &upstream.settings.policy.limits) else {
+            tracing::info!(target: "access", caller = %self.address, upstream = %name, flags = "UO", "connection refused");
+            return stream.reset_on_close();
+        };
         let mut tried = Vec::new();
         let mut reason = "no endpoint is known".to_owned();
         while tried.len() < ATTEMPTS {
-            let Some(endpoint) = upstream.pick(self.destination, &tried, self.shared.now(), rand::random) else {
-                break;
-            };
+            let hash = Some(routing::source_hash(self.address.ip()));
+            let wanted = Wanted { destination: self.destination, hash, tried: &tried, now: self.shared.now() };
+            let Some(endpoint) = upstream.pick(&wanted, rand::random) else { break };
             if tried.contains(&endpoint.id) {
                 break;
             }
@@ -63,7 +67,10 @@ impl Caller<'_> {
             let destination = self.shared.destinations.of(&upstream, endpoint);
             match self.join(&mut stream, &upstream, &destination, began).await {
                 Ok(()) => return,
-                Err(error) => reason = error.to_string(),
+                Err(error) => {
+                    upstream.report(&destination.endpoint, Report::Nothing, self.shared.now());
+                    reason = error.to_string();
+                }
             }
         }
         tracing::info!(target: "access", caller = %self.address, upstream = %name, flags = "UF", reason, "connection refused");
@@ -89,6 +96,7 @@ impl Caller<'_> {
                 return Ok(());
             }
         };
+        upstream.report(&destination.endpoint, Report::Connected, self.shared.now());
         let telemetry = &self.shared.telemetry;
         let series = match self.direction {
             Direction::Outbound => {

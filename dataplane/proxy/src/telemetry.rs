@@ -57,6 +57,9 @@ pub(crate) enum Flag {
     UpstreamReset,
     DownstreamReset,
     Timeout,
+    Overflow,
+    RetryLimit,
+    Fault,
 }
 
 /// What a request is counted as.
@@ -398,6 +401,9 @@ impl Flag {
             Self::UpstreamReset => "UC",
             Self::DownstreamReset => "DC",
             Self::Timeout => "UT",
+            Self::Overflow => "UO",
+            Self::RetryLimit => "URX",
+            Self::Fault => "FI",
         }
     }
 }

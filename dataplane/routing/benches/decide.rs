@@ -6,7 +6,8 @@ mod fixture;
 use config::Intent;
 use criterion::{Criterion, criterion_group, criterion_main};
 use fixture::{catalog, endpoint, identity, node, port, service};
-use isthmus_routing::{Action, Beginning, Resources};
+use http::{HeaderMap, Method};
+use isthmus_routing::{Asked, Beginning, Resources, Wanted};
 use model::Protocol;
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -30,16 +31,24 @@ fn decide(criterion: &mut Criterion) {
     }
     let table = resources.table();
     let destination = SocketAddr::from(([240, 240, 2, 1], 80));
-    let mut draw = 0_u64;
+    let (mut draw, headers) = (0_u64, HeaderMap::new());
     criterion.bench_function("decide among 1,000 services", |bencher| {
         bencher.iter(|| {
             let listener = table.captured(black_box(destination)).expect("a listener");
             let chain = listener.chain(destination, Beginning::Bytes);
-            let action = table.routes["80"].route(black_box("service-500.shop.svc.cluster.local"), "/");
-            let Some(Action::Forward(forward)) = action else { panic!("a route") };
-            let upstream = &table.upstreams[&forward.upstream];
+            let asked = Asked {
+                method: &Method::GET,
+                scheme: "http",
+                authority: black_box("service-500.shop.svc.cluster.local"),
+                target: "/",
+                headers: &headers,
+            };
+            let route = table.routes["80"].route(&asked).expect("a route");
+            let target = route.forward().expect("an upstream").target(draw);
+            let upstream = &table.upstreams[&target.upstream];
             draw = draw.wrapping_add(0x9e37_79b9);
-            black_box((chain.is_some(), upstream.pick(destination, &[], Duration::ZERO, || draw)))
+            let wanted = Wanted { destination, hash: None, tried: &[], now: Duration::ZERO };
+            black_box((chain.is_some(), upstream.pick(&wanted, || draw)))
         });
     });
 }

@@ -5,25 +5,52 @@
 //! connection: listener -> chain -> TCP upstream | HTTP -> route -> upstream -> balance -> endpoint
 //! ```
 
+mod asked;
 mod balance;
+mod condition;
+mod cors;
 mod decode;
 mod endpoint;
 mod error;
+mod fault;
+mod forward;
+mod hash;
 mod listener;
 mod load;
+mod mutation;
 mod names;
+mod policy;
+mod redirect;
 mod resources;
+mod retry;
+mod rewrite;
+mod ring;
 mod route;
 mod table;
+mod text_match;
 mod trust;
 mod upstream;
+mod usage;
 
+pub use asked::Asked;
+pub use balance::Wanted;
+pub use cors::{Cors, Crossing};
 pub use endpoint::{Endpoint, Facts, Target, Workload};
 pub use error::Rejection;
+pub use fault::{Abort, Fault};
+pub use forward::{Forward, Target as RouteTarget};
+pub use hash::{Alike, source_hash};
 pub use listener::{Beginning, Chain, Direction, DownstreamTls, Handler, HttpHandler, Listener, RouteSource};
-pub use load::Load;
+pub use load::{Load, Report};
+pub use mutation::{Context, Mutation};
 pub use names::Name;
+pub use policy::{Keepalive, Life, Limits, Policy};
+pub use redirect::Redirect;
 pub use resources::Resources;
-pub use route::{Action, Forward, RetryPolicy, RouteTable};
+pub use retry::{Failure, RetryPolicy};
+pub use route::{Action, Answer, Route, RouteTable};
 pub use table::RoutingTable;
-pub use upstream::{Discovery, HttpVersion, Upstream, UpstreamSettings, UpstreamTls};
+pub use upstream::{
+    Discovery, HttpVersion, OutsideTls, Transport, TransportOf, Upstream, UpstreamSettings, UpstreamTls,
+};
+pub use usage::{Kind as UseKind, Usage, Use};

@@ -183,6 +183,8 @@ impl Listener {
     }
 }
 
+/// What is done to requests; faults and CORS only where a route says so.
+const FILTERS: [&str; 3] = ["envoy.filters.http.fault", "envoy.filters.http.cors", "envoy.filters.http.router"];
 const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
 
 /// Keeps the chains that fit best: `fit` tells how well, or that it does not.
@@ -314,8 +316,8 @@ impl DownstreamTls {
 impl HttpHandler {
     fn parse(manager: &http::HttpConnectionManager) -> Result<Self, String> {
         use http::http_connection_manager::{ForwardClientCertDetails, RouteSpecifier};
-        if let Some(other) = manager.http_filters.iter().find(|filter| filter.name != "envoy.filters.http.router") {
-            return Err(format!("http_filters: {:?} is not known: envoy.filters.http.router is", other.name));
+        if let Some(other) = manager.http_filters.iter().find(|filter| !FILTERS.contains(&filter.name.as_str())) {
+            return Err(format!("http_filters: {:?} is not known: {FILTERS:?} are", other.name));
         }
         let routes = match &manager.route_specifier {
             Some(RouteSpecifier::Rds(rds)) => RouteSource::Named(rds.route_config_name.as_str().into()),

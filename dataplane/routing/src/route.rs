@@ -1,71 +1,66 @@
-//! Routes: from a request's authority and path to an upstream, or to an answer of our own.
+//! Routes: from a request's head to what is done with it.
 
-use crate::Rejection;
-use crate::decode::{duration, message};
+use crate::condition::Condition;
+use crate::decode::{message, unpack};
+use crate::{Asked, Cors, Fault, Forward, Mutation, Redirect, Rejection};
+use api::envoy::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use api::envoy::envoy::config::route::v3 as proto;
-use proto::{route::Action as ProtoAction, route_action::ClusterSpecifier, route_match::PathSpecifier};
+use api::envoy::envoy::extensions::filters::http::{cors::v3::CorsPolicy, fault::v3::HttpFault};
+use proto::route::Action as ProtoAction;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The routes of one listener or port, by authority.
 #[derive(Debug, Clone, Default)]
 pub struct RouteTable {
     /// Its name.
     pub name: Arc<str>,
-    exact: HashMap<Box<str>, Arc<[Route]>>,
+    exact: HashMap<Box<str>, Routes>,
     /// `*.example.com`, without the star; the longest first.
-    suffixes: Vec<(Box<str>, Arc<[Route]>)>,
-    everything: Option<Arc<[Route]>>,
+    suffixes: Vec<(Box<str>, Routes)>,
+    everything: Option<Routes>,
 }
 
+type Routes = Arc<[Arc<Route>]>;
+
 /// A route.
-#[derive(Debug, Clone)]
-pub(crate) struct Route {
-    path: PathMatch,
+#[derive(Debug)]
+pub struct Route {
+    /// Its name.
+    pub name: Box<str>,
+    condition: Condition,
+    /// What happens to the request's fields.
+    pub request: Mutation,
+    /// What happens to the answer's fields.
+    pub response: Mutation,
+    /// What goes wrong on purpose.
+    pub fault: Option<Fault>,
+    /// Which other origins may ask.
+    pub cors: Option<Cors>,
+    /// Whether the upstream is told how often the request was tried (`x-envoy-attempt-count`).
+    pub counts_attempts: bool,
     /// What is done with requests that match.
-    pub(crate) action: Action,
+    pub action: Action,
 }
 
 /// What is done with a request.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Action {
     /// It goes to an upstream.
-    Forward(Arc<Forward>),
-    /// It is answered here, with this status.
-    Answer(u16),
+    Forward(Forward),
+    /// The client is sent elsewhere.
+    Redirect(Redirect),
+    /// It is answered here.
+    Answer(Answer),
 }
 
-/// How a request is forwarded.
-#[derive(Debug, Clone)]
-pub struct Forward {
-    /// The upstream's name.
-    pub upstream: Arc<str>,
-    /// How long the whole request may take; for ever if absent.
-    pub timeout: Option<Duration>,
-    /// When it is tried again.
-    pub retries: RetryPolicy,
-}
-
-/// When a request is tried again (`retry_on`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RetryPolicy {
-    /// How often beyond the first time.
-    pub attempts: u32,
-    /// No connection could be made.
-    pub on_connect_failure: bool,
-    /// The upstream refused before it began (`REFUSED_STREAM`, GOAWAY).
-    pub on_refused_stream: bool,
-    /// gRPC status UNAVAILABLE in the headers.
-    pub on_unavailable: bool,
-    /// gRPC status CANCELLED in the headers.
-    pub on_cancelled: bool,
-}
-
+/// An answer of the proxy itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum PathMatch {
-    Prefix(Box<str>),
-    Exact(Box<str>),
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The body; none if empty.
+    pub body: Arc<[u8]>,
 }
 
 // === impl RouteTable ===
@@ -80,8 +75,8 @@ impl RouteTable {
         for host in &config.virtual_hosts {
             let reject =
                 |reason: String| Rejection::new(&config.name, format!("virtual host {:?}: {reason}", host.name));
-            let routes: Arc<[Route]> =
-                host.routes.iter().map(Route::parse).collect::<Result<_, _>>().map_err(reject)?;
+            let parse = |route| Ok(Arc::new(Route::parse(route, host.include_request_attempt_count)?));
+            let routes: Routes = host.routes.iter().map(parse).collect::<Result<_, String>>().map_err(reject)?;
             for domain in &host.domains {
                 if !table.add(domain, &routes) {
                     return Err(reject(format!("domain {domain:?} stands twice")));
@@ -92,7 +87,7 @@ impl RouteTable {
         Ok(table)
     }
 
-    fn add(&mut self, domain: &str, routes: &Arc<[Route]>) -> bool {
+    fn add(&mut self, domain: &str, routes: &Routes) -> bool {
         let domain = domain.to_ascii_lowercase();
         match domain.strip_prefix('*') {
             Some("") => self.everything.replace(routes.clone()).is_none(),
@@ -105,15 +100,12 @@ impl RouteTable {
         }
     }
 
-    /// What is done with a request of `authority` (host, perhaps with a port) for `path` (with or without a query).
-    /// Nothing if no route matches.
-    pub fn route(&self, authority: &str, path: &str) -> Option<&Action> {
-        let path = path.split(['?', '#']).next().unwrap_or_default();
-        let routes = self.virtual_host(authority)?;
-        routes.iter().find(|route| route.path.matches(path)).map(|route| &route.action)
+    /// The first route that a request meets the conditions of; none if there is none.
+    pub fn route(&self, asked: &Asked<'_>) -> Option<&Arc<Route>> {
+        self.virtual_host(asked.authority)?.iter().find(|route| route.condition.matches(asked))
     }
 
-    fn virtual_host(&self, authority: &str) -> Option<&[Route]> {
+    fn virtual_host(&self, authority: &str) -> Option<&[Arc<Route>]> {
         if let Some(routes) = self.exact.get(authority) {
             return Some(routes);
         }
@@ -133,87 +125,87 @@ impl RouteTable {
         suffix.map(|(_, routes)| &**routes).or(self.everything.as_deref())
     }
 
-    /// Every domain with what is done for its first route, in no order.
-    pub fn domains(&self) -> impl Iterator<Item = (String, &Action)> {
-        let exact = self.exact.iter().map(|(domain, routes)| (domain.to_string(), routes));
-        let suffixes = self.suffixes.iter().map(|(suffix, routes)| (format!("*{suffix}"), routes));
-        let everything = self.everything.iter().map(|routes| ("*".to_owned(), routes));
-        let all = exact.chain(suffixes).chain(everything);
-        all.filter_map(|(domain, routes)| Some((domain, &routes.first()?.action)))
+    /// Every domain with its routes, in no order.
+    pub fn domains(&self) -> impl Iterator<Item = (String, &[Arc<Route>])> {
+        let exact = self.exact.iter().map(|(domain, routes)| (domain.to_string(), &**routes));
+        let suffixes = self.suffixes.iter().map(|(suffix, routes)| (format!("*{suffix}"), &**routes));
+        let everything = self.everything.iter().map(|routes| ("*".to_owned(), &**routes));
+        exact.chain(suffixes).chain(everything)
     }
 
     /// The upstreams that it names.
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<str>> {
         let hosts = self.exact.values().chain(self.suffixes.iter().map(|(_, routes)| routes)).chain(&self.everything);
-        hosts.flat_map(|routes| routes.iter()).filter_map(|route| match &route.action {
-            Action::Forward(forward) => Some(&forward.upstream),
-            Action::Answer(_) => None,
-        })
+        hosts
+            .flat_map(|routes| routes.iter())
+            .filter_map(|route| route.forward())
+            .flat_map(|forward| forward.targets().iter().map(|target| &target.upstream).chain(forward.mirrored()))
     }
 }
 
 // === impl Route ===
 
 impl Route {
-    fn parse(route: &proto::Route) -> Result<Self, String> {
-        let matches = route.r#match.as_ref().ok_or("match is expected")?;
-        if !matches.headers.is_empty() || !matches.query_parameters.is_empty() {
-            return Err("match: by path is accepted".into());
-        }
-        let path = match &matches.path_specifier {
-            Some(PathSpecifier::Prefix(prefix)) => PathMatch::Prefix(prefix.as_str().into()),
-            Some(PathSpecifier::Path(path)) => PathMatch::Exact(path.as_str().into()),
-            _ => return Err("match: prefix or path is accepted".into()),
-        };
+    fn parse(route: &proto::Route, counts_attempts: bool) -> Result<Self, String> {
         let action = match &route.action {
-            Some(ProtoAction::Route(action)) => Action::Forward(Arc::new(Forward::parse(action)?)),
-            Some(ProtoAction::DirectResponse(answer)) => {
-                let status = u16::try_from(answer.status).ok().filter(|status| (200..600).contains(status));
-                Action::Answer(status.ok_or_else(|| format!("direct_response: status {} is none", answer.status))?)
+            Some(ProtoAction::Route(action)) => Action::Forward(Forward::parse(action)?),
+            Some(ProtoAction::Redirect(action)) => Action::Redirect(Redirect::parse(action)?),
+            Some(ProtoAction::DirectResponse(answer)) => Action::Answer(Answer::parse(answer)?),
+            _ => return Err("action: route, redirect or direct_response is accepted".into()),
+        };
+        let (mut fault, mut cors) = (None, None);
+        for (filter, config) in &route.typed_per_filter_config {
+            let wrong = |error: prost::DecodeError| format!("typed_per_filter_config: {filter}: {error}");
+            if let Some(found) = unpack::<HttpFault>(config) {
+                fault = Some(Fault::parse(&found.map_err(wrong)?)?);
+            } else if let Some(found) = unpack::<CorsPolicy>(config) {
+                cors = Some(Cors::parse(&found.map_err(wrong)?)?);
+            } else {
+                return Err(format!("typed_per_filter_config: {filter:?} is not known: fault and cors are"));
             }
-            _ => return Err("action: route or direct_response is accepted".into()),
-        };
-        Ok(Self { path, action })
-    }
-}
-
-// === impl Forward ===
-
-impl Forward {
-    fn parse(action: &proto::RouteAction) -> Result<Self, String> {
-        let Some(ClusterSpecifier::Cluster(upstream)) = &action.cluster_specifier else {
-            return Err("route: cluster is accepted".into());
-        };
+        }
         Ok(Self {
-            upstream: upstream.as_str().into(),
-            timeout: duration(action.timeout.as_ref()).filter(|timeout| !timeout.is_zero()),
-            retries: action.retry_policy.as_ref().map(RetryPolicy::parse).unwrap_or_default(),
+            name: route.name.as_str().into(),
+            condition: Condition::parse(route.r#match.as_ref().ok_or("match is expected")?)?,
+            request: Mutation::parse(&route.request_headers_to_add, &route.request_headers_to_remove)?,
+            response: Mutation::parse(&route.response_headers_to_add, &route.response_headers_to_remove)?,
+            fault,
+            cors,
+            counts_attempts,
+            action,
         })
     }
-}
 
-// === impl RetryPolicy ===
-
-impl RetryPolicy {
-    fn parse(policy: &proto::RetryPolicy) -> Self {
-        let on = |condition: &str| policy.retry_on.split(',').any(|one| one.trim() == condition);
-        Self {
-            attempts: policy.num_retries.as_ref().map_or(1, |retries| retries.value),
-            on_connect_failure: on("connect-failure"),
-            on_refused_stream: on("refused-stream"),
-            on_unavailable: on("unavailable"),
-            on_cancelled: on("cancelled"),
+    /// How it forwards, if it does.
+    pub fn forward(&self) -> Option<&Forward> {
+        match &self.action {
+            Action::Forward(forward) => Some(forward),
+            _ => None,
         }
+    }
+
+    /// Where the client is sent if `redirect` is this route's.
+    pub fn location(&self, redirect: &Redirect, asked: &Asked<'_>) -> String {
+        redirect.location(asked, &self.condition)
+    }
+
+    /// The path and query that the upstream gets instead of `target`.
+    pub fn rewritten(&self, target: &str) -> Option<String> {
+        self.forward()?.rewritten(target, &self.condition)
     }
 }
 
-// === impl PathMatch ===
+// === impl Answer ===
 
-impl PathMatch {
-    fn matches(&self, path: &str) -> bool {
-        match self {
-            Self::Prefix(prefix) => path.starts_with(&**prefix),
-            Self::Exact(exact) => path == &**exact,
-        }
+impl Answer {
+    fn parse(answer: &proto::DirectResponseAction) -> Result<Self, String> {
+        let status = u16::try_from(answer.status).ok().filter(|status| (200..600).contains(status));
+        let body = match &answer.body {
+            None => Arc::default(),
+            Some(DataSource { specifier: Some(Specifier::InlineBytes(bytes)), .. }) => bytes.as_slice().into(),
+            Some(DataSource { specifier: Some(Specifier::InlineString(text)), .. }) => text.as_bytes().into(),
+            Some(_) => return Err("direct_response: inline_bytes or inline_string is accepted".into()),
+        };
+        Ok(Self { status: status.ok_or_else(|| format!("direct_response: status {} is none", answer.status))?, body })
     }
 }

@@ -3,9 +3,13 @@
 use crate::balance::Balance;
 use crate::decode::{duration, message, unpack};
 use crate::endpoint::{self, Facts};
-use crate::{Endpoint, Load, Rejection};
+use crate::policy::Policy;
+use crate::{Endpoint, Load, Rejection, Report, Usage, Wanted};
 use api::envoy::envoy::config::cluster::v3 as proto;
-use api::envoy::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
+use api::envoy::envoy::config::core::v3::{
+    DataSource, TransportSocket, data_source::Specifier, transport_socket::ConfigType,
+};
+use api::envoy::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use api::envoy::envoy::extensions::transport_sockets::tls::v3::{
     UpstreamTlsContext, common_tls_context::ValidationContextType,
 };
@@ -18,7 +22,7 @@ use api::envoy::google::protobuf::value::Kind;
 use model::WorkloadIdentity;
 use proto::cluster::{ClusterDiscoveryType, DiscoveryType};
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -30,11 +34,13 @@ pub struct Upstream {
     pub settings: Arc<UpstreamSettings>,
     /// All its endpoints.
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// What is under way to it.
+    pub usage: Arc<Usage>,
     balance: Balance,
 }
 
 /// How an upstream is spoken to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamSettings {
     /// Its name: `outbound|9080||reviews.default.svc.cluster.local`.
     pub name: Arc<str>,
@@ -48,6 +54,10 @@ pub struct UpstreamSettings {
     pub connect_timeout: Option<Duration>,
     /// The mesh's mTLS, for endpoints that take it.
     pub tls: Option<UpstreamTls>,
+    /// How all other endpoints are spoken to.
+    pub otherwise: Transport,
+    /// Its limits and choices.
+    pub policy: Policy,
     listed: Vec<Facts>,
 }
 
@@ -84,6 +94,43 @@ pub struct UpstreamTls {
     pub expected: BTreeSet<WorkloadIdentity>,
 }
 
+/// How endpoints are spoken to that do not say so themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport {
+    /// In the clear.
+    Clear,
+    /// With the mesh's mTLS.
+    Mesh(UpstreamTls),
+    /// With TLS that is not the mesh's.
+    Outside(OutsideTls),
+}
+
+/// How one endpoint is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransportOf<'a> {
+    /// In the clear.
+    Clear,
+    /// With the mesh's mTLS.
+    Mesh(&'a UpstreamTls),
+    /// With TLS that is not the mesh's.
+    Outside(&'a OutsideTls),
+}
+
+/// TLS towards a server outside of the mesh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutsideTls {
+    /// The server name that is sent; that of the endpoint if empty.
+    pub sni: Arc<str>,
+    /// What is offered in ALPN.
+    pub alpn: Vec<String>,
+    /// The file of the roots; any certificate will do if absent.
+    pub roots: Option<PathBuf>,
+    /// The names of which the server must show one; the server name if empty.
+    pub names: Vec<String>,
+    /// The files of a certificate of our own and of its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
 /// Numbers endpoints. Starts where no small test number is, so that mistaken identities show.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -94,26 +141,35 @@ impl Upstream {
     /// the same, with their load.
     pub(crate) fn new(settings: Arc<UpstreamSettings>, assigned: &[Facts], before: Option<&Self>) -> Self {
         let facts = if settings.discovery == Discovery::Eds { assigned } else { &settings.listed };
-        let before = before.filter(|before| before.settings == settings);
+        let usage = before.map(|before| before.usage.clone());
+        let before = before.filter(|before| before.settings.speaks_like(&settings));
         let known = |facts: &Facts| before?.endpoints.iter().find(|endpoint| endpoint.facts == *facts).cloned();
         let endpoints: Vec<_> =
             facts.iter().map(|facts| known(facts).unwrap_or_else(|| numbered(facts.clone()))).collect();
-        Self { balance: Balance::new(&endpoints), settings, endpoints }
+        let usage = usage.unwrap_or_default();
+        Self { balance: Balance::new(&endpoints, &settings.policy), settings, endpoints, usage }
     }
 
-    /// An endpoint for a request or connection that was going to `destination`; none of `tried` (by id) if another is
-    /// left. `now` is the time since any fixed moment, `draw` gives random numbers.
-    pub fn pick(
-        &self,
-        destination: SocketAddr,
-        tried: &[u64],
-        now: Duration,
-        mut draw: impl FnMut() -> u64,
-    ) -> Option<Arc<Endpoint>> {
+    /// An endpoint; none of those tried if another is left. `draw` gives random numbers.
+    pub fn pick(&self, wanted: &Wanted<'_>, mut draw: impl FnMut() -> u64) -> Option<Arc<Endpoint>> {
         if self.settings.discovery == Discovery::OriginalDestination {
-            return Some(numbered(Facts::at(destination)));
+            return Some(numbered(Facts::at(wanted.destination)));
         }
-        self.balance.pick(tried, now, &mut draw).cloned()
+        self.balance.pick(wanted, &mut draw).cloned()
+    }
+
+    /// Counts how a request or connection to `endpoint` ended at `now`, and leaves it out for a while if it failed too
+    /// often, as far as enough others are left.
+    pub fn report(&self, endpoint: &Endpoint, report: Report, now: Duration) {
+        let Some(outliers) = &self.settings.policy.outliers else { return };
+        if !endpoint.load.report(report, outliers) || endpoint.load.is_ejected(now) {
+            return;
+        }
+        let ejected = self.endpoints.iter().filter(|endpoint| endpoint.load.is_ejected(now)).count();
+        let share = ejected * 100 / self.endpoints.len().max(1);
+        if ejected == 0 || share < outliers.most_percent as usize {
+            endpoint.load.eject(now, outliers);
+        }
     }
 }
 
@@ -138,6 +194,8 @@ impl UpstreamSettings {
         };
         let listed = upstream.load_assignment.as_ref().map(endpoint::parse).transpose().map_err(reject)?;
         let mutual = upstream.transport_socket_matches.iter().find(|matches| matches.name == "tlsMode-istio");
+        let others = upstream.transport_socket_matches.iter().find(|matches| matches.name != "tlsMode-istio");
+        let otherwise = others.and_then(|matches| matches.transport_socket.as_ref()).map(Transport::parse);
         let tls = mutual.and_then(|matches| matches.transport_socket.as_ref()).map(UpstreamTls::parse);
         Ok(Self {
             host: host(&upstream).into(),
@@ -146,8 +204,33 @@ impl UpstreamSettings {
             http: HttpVersion::parse(&upstream).map_err(reject)?,
             connect_timeout: duration(upstream.connect_timeout.as_ref()),
             tls: tls.transpose().map_err(reject)?,
+            otherwise: otherwise.transpose().map_err(reject)?.unwrap_or(Transport::Clear),
+            policy: Policy::parse(&upstream).map_err(reject)?,
             listed: listed.unwrap_or_default(),
         })
+    }
+}
+
+impl UpstreamSettings {
+    /// Whether endpoints are spoken to in the same way under `other`, so that connections can stay.
+    fn speaks_like(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.http == other.http
+            && self.tls == other.tls
+            && self.otherwise == other.otherwise
+            && self.policy.life == other.policy.life
+            && self.policy.keepalive == other.policy.keepalive
+            && self.connect_timeout == other.connect_timeout
+    }
+
+    /// How an endpoint is spoken to.
+    pub fn transport(&self, facts: &Facts) -> TransportOf<'_> {
+        match (&self.tls, &self.otherwise) {
+            (Some(tls), _) if facts.tls => TransportOf::Mesh(tls),
+            (_, Transport::Mesh(tls)) => TransportOf::Mesh(tls),
+            (_, Transport::Outside(tls)) => TransportOf::Outside(tls),
+            (_, Transport::Clear) => TransportOf::Clear,
+        }
     }
 }
 
@@ -186,16 +269,73 @@ impl HttpVersion {
     }
 }
 
-// === impl UpstreamTls ===
+// === impl Transport ===
 
-impl UpstreamTls {
+impl Transport {
     fn parse(socket: &TransportSocket) -> Result<Self, String> {
         let Some(ConfigType::TypedConfig(any)) = &socket.config_type else {
             return Err("transport_socket: typed_config is expected".into());
         };
-        let context = unpack::<UpstreamTlsContext>(any)
-            .ok_or_else(|| format!("transport_socket: {:?}: UpstreamTlsContext is accepted", any.type_url))?
-            .map_err(|error| error.to_string())?;
+        if unpack::<RawBuffer>(any).is_some() {
+            return Ok(Self::Clear);
+        }
+        let common = context(socket)?.common_tls_context.unwrap_or_default();
+        match common.validation_context_type {
+            Some(ValidationContextType::CombinedValidationContext(_)) => Ok(Self::Mesh(UpstreamTls::parse(socket)?)),
+            _ => Ok(Self::Outside(OutsideTls::parse(socket)?)),
+        }
+    }
+}
+
+fn context(socket: &TransportSocket) -> Result<UpstreamTlsContext, String> {
+    let Some(ConfigType::TypedConfig(any)) = &socket.config_type else {
+        return Err("transport_socket: typed_config is expected".into());
+    };
+    unpack::<UpstreamTlsContext>(any)
+        .ok_or_else(|| format!("transport_socket: {:?}: UpstreamTlsContext is accepted", any.type_url))?
+        .map_err(|error| error.to_string())
+}
+
+// === impl OutsideTls ===
+
+impl OutsideTls {
+    fn parse(socket: &TransportSocket) -> Result<Self, String> {
+        let context = context(socket)?;
+        let common = context.common_tls_context.unwrap_or_default();
+        let file = |source: Option<&DataSource>| match source.and_then(|source| source.specifier.as_ref()) {
+            Some(Specifier::Filename(path)) => Ok(PathBuf::from(path)),
+            _ => Err("common_tls_context: filename is accepted".to_owned()),
+        };
+        let (roots, names) = match &common.validation_context_type {
+            None => (None, Vec::new()),
+            Some(ValidationContextType::ValidationContext(validation)) => {
+                let names = validation.match_typed_subject_alt_names.iter();
+                let exact = names.filter_map(|name| match name.matcher.as_ref()?.match_pattern.as_ref()? {
+                    MatchPattern::Exact(name) => Some(name.clone()),
+                    _ => None,
+                });
+                (Some(file(validation.trusted_ca.as_ref())?), exact.collect())
+            }
+            Some(_) => return Err("common_tls_context: validation_context is accepted".into()),
+        };
+        let certificate = common.tls_certificates.first();
+        let certificate = certificate
+            .map(|one| Ok::<_, String>((file(one.certificate_chain.as_ref())?, file(one.private_key.as_ref())?)));
+        Ok(Self {
+            sni: context.sni.into(),
+            alpn: common.alpn_protocols,
+            roots,
+            names,
+            certificate: certificate.transpose()?,
+        })
+    }
+}
+
+// === impl UpstreamTls ===
+
+impl UpstreamTls {
+    fn parse(socket: &TransportSocket) -> Result<Self, String> {
+        let context = context(socket)?;
         let common = context.common_tls_context.unwrap_or_default();
         let Some(ValidationContextType::CombinedValidationContext(validation)) = common.validation_context_type else {
             return Err("common_tls_context: combined_validation_context is expected".into());

@@ -1,12 +1,14 @@
 //! Whatever arrives and whatever is drawn: no panic, and never an endpoint that should have been left alone.
 
-use api::envoy::envoy::config::cluster::v3::{Cluster, cluster::ClusterDiscoveryType, cluster::DiscoveryType};
+use api::envoy::envoy::config::cluster::v3::{
+    Cluster, cluster::ClusterDiscoveryType, cluster::DiscoveryType, cluster::LbPolicy,
+};
 use api::envoy::envoy::config::core::v3::{Address, SocketAddress, address, socket_address::PortSpecifier};
 use api::envoy::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
 };
 use api::envoy::google::protobuf::UInt32Value;
-use isthmus_routing::{Resources, Upstream};
+use isthmus_routing::{Resources, Upstream, Wanted};
 use proptest::collection::vec;
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 use std::sync::Arc;
@@ -39,6 +41,7 @@ fn upstream(endpoints: &[(u32, u32)]) -> Arc<Upstream> {
     let cluster = Cluster {
         name: NAME.into(),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
+        lb_policy: LbPolicy::LeastRequest.into(),
         ..Cluster::default()
     };
     let mut resources = Resources::default();
@@ -80,7 +83,8 @@ proptest! {
         }
         let usable = upstream.endpoints.iter().filter(|e| !bad.contains(&e.id) && !seen.contains(&e.id));
         let best = usable.map(|endpoint| endpoint.facts.priority).min();
-        let picked = upstream.pick(([0, 0, 0, 0], 0).into(), &seen, now, draws(seed));
+        let wanted = Wanted { destination: ([0, 0, 0, 0], 0).into(), hash: None, tried: &seen, now };
+        let picked = upstream.pick(&wanted, draws(seed));
         prop_assert_eq!(picked.is_some(), !endpoints.is_empty());
         if let (Some(picked), Some(best)) = (picked, best) {
             prop_assert_eq!(picked.facts.priority, best);
@@ -96,7 +100,8 @@ fn shares_follow_weights_and_load() {
     let mut share = || {
         let count = 10_000;
         let heavy = (0..count).filter(|_| {
-            let picked = upstream.pick(([0, 0, 0, 0], 0).into(), &[], Duration::ZERO, &mut draw).expect("one");
+            let wanted = Wanted { destination: ([0, 0, 0, 0], 0).into(), hash: None, tried: &[], now: Duration::ZERO };
+            let picked = upstream.pick(&wanted, &mut draw).expect("one");
             picked.facts.weight == 3
         });
         f64::from(u32::try_from(heavy.count()).expect("few")) / f64::from(count)

@@ -7,9 +7,11 @@ use config::{DefaultEndpoint, Intent};
 use fixture::{
     HOST, OWN, catalog, endpoint, identity, import, ingress, node, port, registry_only, service, sidecar, text,
 };
-use isthmus_routing::{Action, Beginning, Handler, Resources, RoutingTable, Target};
+use http::{HeaderMap, Method};
+use isthmus_routing::{Action, Asked, Beginning, Handler, Resources, RoutingTable, Target, Wanted};
 use model::{Protocol, Service};
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 use std::time::Duration;
 use translate::translate;
 use xds::{Interception, Resource, type_url};
@@ -53,6 +55,15 @@ fn outbound(table: &RoutingTable, destination: &str, beginning: Beginning<'_>) -
     let entrance = &table.listeners["virtualOutbound"];
     let listener = table.captured(at(destination)).unwrap_or(entrance);
     handled(listener.chain(at(destination), beginning).map(|chain| &chain.handler))
+}
+
+fn asked<'a>(authority: &'a str, target: &'a str) -> Asked<'a> {
+    static NONE: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+    Asked { method: &Method::GET, scheme: "http", authority, target, headers: &NONE }
+}
+
+fn wanted(tried: &[u64], now: Duration) -> Wanted<'_> {
+    Wanted { destination: at("0.0.0.0:0"), hash: None, tried, now }
 }
 
 fn handled(handler: Option<&Handler>) -> String {
@@ -123,10 +134,10 @@ fn connections_to_the_workload_go_by_port_and_security() {
 fn requests_go_by_authority() {
     let table = table(&Intent::default());
     let routes = &table.routes["9080"];
-    let to = |authority: &str| match routes.route(authority, "/any?x=1") {
-        Some(Action::Forward(forward)) => forward.upstream.to_string(),
-        Some(Action::Answer(status)) => status.to_string(),
-        None => "nothing".to_owned(),
+    let to = |authority: &str| match routes.route(&asked(authority, "/any?x=1")).map(|route| &route.action) {
+        Some(Action::Forward(forward)) => forward.target(0).upstream.to_string(),
+        Some(Action::Answer(answer)) => answer.status.to_string(),
+        other => format!("{other:?}"),
     };
     let upstream = format!("outbound|9080||{HOST}");
     for authority in [
@@ -142,10 +153,11 @@ fn requests_go_by_authority() {
     assert_eq!(to("elsewhere.example"), "PassthroughCluster");
     assert_eq!(&*table.upstreams[&*upstream].settings.host, HOST);
     assert_eq!(&*table.upstreams["inbound|9080||"].settings.host, HOST, "the workload serves it");
-    let Some(Action::Forward(forward)) = routes.route(HOST, "/") else { panic!("a route") };
+    let forward = routes.route(&asked(HOST, "/")).and_then(|route| route.forward()).expect("a route");
     assert_eq!((forward.retries.attempts, forward.timeout), (2, None));
     let (refused, none) = (self::table(&registry_only()), "elsewhere.example");
-    assert!(matches!(refused.routes["9080"].route(none, "/"), Some(Action::Answer(502))));
+    let refusal = refused.routes["9080"].route(&asked(none, "/")).map(|route| &route.action);
+    assert!(matches!(refusal, Some(Action::Answer(answer)) if answer.status == 502));
 }
 
 #[test]
@@ -160,19 +172,16 @@ fn local_endpoints_come_first_and_the_gateways_when_there_is_no_other() {
     let table = resources.table();
 
     let near = &table.upstreams[&*format!("outbound|9080||{HOST}")];
-    let picked = |tried: &[u64]| near.pick(at("0.0.0.0:0"), tried, NOW, || 1).expect("an endpoint");
+    let picked = |tried: &[u64]| near.pick(&wanted(tried, NOW), || 1).expect("an endpoint");
     assert!(picked(&[]).facts.clusters.is_none());
     for local in near.endpoints.iter().filter(|endpoint| endpoint.facts.clusters.is_none()) {
         local.load.failed(NOW);
     }
     assert_eq!(picked(&[]).facts.clusters.as_deref(), Some("west"), "both local ones are avoided");
-    assert!(
-        near.pick(at("0.0.0.0:0"), &[], NOW * 2, || 1).expect("one").facts.clusters.is_none(),
-        "and forgiven later"
-    );
+    assert!(near.pick(&wanted(&[], NOW * 2), || 1).expect("one").facts.clusters.is_none(), "and forgiven later");
 
     let far = &table.upstreams["outbound|80||far.shop.svc.cluster.local"];
-    let one = far.pick(at("0.0.0.0:0"), &[], NOW, || 0).expect("a gateway");
+    let one = far.pick(&wanted(&[], NOW), || 0).expect("a gateway");
     assert_eq!(one.facts.clusters.as_deref(), Some("north,west"));
     assert!(one.facts.tls && matches!(one.facts.target, Target::Socket(gateway) if gateway.port() == 15443));
     let tls = far.settings.tls.as_ref().expect("mTLS");

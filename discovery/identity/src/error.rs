@@ -25,6 +25,9 @@ pub enum IdentityError {
     /// There is no root in a bundle.
     #[error("trust bundle of {0}: no certificate in it, at least one root is expected")]
     EmptyBundle(TrustDomain),
+    /// The files of TLS towards a server outside of the mesh cannot be used.
+    #[error("TLS towards a server outside of the mesh: {0}")]
+    Outside(String),
     /// A root of a bundle cannot be parsed.
     #[error("trust bundle of {domain}: {reason}")]
     MalformedBundle {

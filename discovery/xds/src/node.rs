@@ -1,8 +1,8 @@
 //! The proxy that asks: Envoy's `Node` in Istio's dialect, parsed once.
 
-use api::envoy::envoy::config::core::v3::Node as ProtoNode;
+use api::envoy::envoy::config::core::v3::{Locality as ProtoLocality, Node as ProtoNode};
 use api::envoy::google::protobuf::{Struct, Value, value::Kind};
-use model::{Invalid, Namespace};
+use model::{Invalid, Locality, Namespace};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -23,6 +23,8 @@ pub struct Node {
     pub cluster: String,
     /// The network it is in (`NETWORK`); empty when not said.
     pub network: String,
+    /// Where it runs; empty when not said.
+    pub locality: Locality,
     /// The workload's labels.
     pub labels: BTreeMap<String, String>,
     /// The service account (`SERVICE_ACCOUNT`); empty when not said.
@@ -86,6 +88,7 @@ impl Node {
             namespace: namespace.parse()?,
             cluster: metadata.text("CLUSTER_ID")?.into(),
             network: metadata.text("NETWORK")?.into(),
+            locality: proto.locality.as_ref().map(locality).unwrap_or_default(),
             labels: metadata.labels()?,
             service_account: metadata.text("SERVICE_ACCOUNT")?.into(),
             interception: Interception::parse(metadata.text("INTERCEPTION_MODE")?)?,
@@ -116,10 +119,21 @@ impl Node {
             id: self.id.clone(),
             cluster: format!("{}.{}", self.name, self.namespace),
             metadata: Some(Struct { fields }),
+            locality: (self.locality != Locality::default()).then(|| ProtoLocality {
+                region: self.locality.region.to_string(),
+                zone: self.locality.zone.to_string(),
+                sub_zone: self.locality.subzone.to_string(),
+            }),
             user_agent_name: "isthmus".into(),
             ..ProtoNode::default()
         }
     }
+}
+
+/// Envoy's locality; a text longer than any name counts as not said.
+fn locality(proto: &ProtoLocality) -> Locality {
+    let part = |text: &str| if text.len() <= MAX_ID { text.into() } else { "".into() };
+    Locality { region: part(&proto.region), zone: part(&proto.zone), subzone: part(&proto.sub_zone) }
 }
 
 fn addresses(first: IpAddr, all: &str) -> Result<Vec<IpAddr>, Invalid> {
@@ -229,6 +243,7 @@ mod tests {
             namespace: "bookinfo".parse().expect("valid"),
             cluster: "east".into(),
             network: "n1".into(),
+            locality: "a/b/c".parse().expect("a locality"),
             labels: [("app".to_owned(), "reviews".to_owned())].into(),
             service_account: "reviews".into(),
             interception: Interception::None,

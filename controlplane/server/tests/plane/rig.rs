@@ -71,6 +71,7 @@ pub(crate) fn node(namespace: &str, account: &str, interception: Interception) -
         namespace: namespace.parse().expect("valid"),
         cluster: "east".into(),
         network: String::new(),
+        locality: model::Locality::default(),
         labels: BTreeMap::new(),
         service_account: account.into(),
         interception,

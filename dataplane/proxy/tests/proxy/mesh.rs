@@ -235,6 +235,7 @@ fn node(account: &str) -> Node {
         namespace: text("shop"),
         cluster: "east".into(),
         network: String::new(),
+        locality: model::Locality::default(),
         labels: BTreeMap::new(),
         service_account: account.into(),
         interception: Interception::None,

@@ -76,6 +76,7 @@ pub(crate) fn node() -> Node {
         namespace: "bookinfo".parse().expect("valid"),
         cluster: "east".into(),
         network: String::new(),
+        locality: model::Locality::default(),
         labels: BTreeMap::new(),
         service_account: "reviews".into(),
         interception: Interception::Redirect,

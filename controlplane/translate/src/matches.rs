@@ -1,0 +1,98 @@
+//! From the conditions of a route to Envoy's.
+
+use crate::scope::Scope;
+use crate::value::flag;
+use api::envoy::envoy::config::route::v3 as envoy;
+use api::envoy::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern};
+use config::{GatewayName, HttpMatch, StringMatch};
+use envoy::header_matcher::HeaderMatchSpecifier;
+use envoy::query_parameter_matcher::QueryParameterMatchSpecifier;
+use envoy::route_match::PathSpecifier;
+use std::collections::BTreeMap;
+
+/// Whether requests of this proxy to `port` can meet `matches` at all.
+pub(crate) fn applies(scope: &Scope<'_>, matches: &HttpMatch, port: u16) -> bool {
+    matches.port.is_none_or(|wanted| wanted == port)
+        && is_from(scope, &matches.source_labels, matches.source_namespace.as_ref())
+        && is_for_mesh(&matches.gateways)
+}
+
+/// Whether this proxy's workload bears `labels` and is in `namespace`.
+pub(crate) fn is_from(
+    scope: &Scope<'_>,
+    labels: &BTreeMap<String, String>,
+    namespace: Option<&model::Namespace>,
+) -> bool {
+    labels.iter().all(|(key, value)| scope.node.labels.get(key) == Some(value))
+        && namespace.is_none_or(|wanted| *wanted == scope.node.namespace)
+}
+
+/// Whether a route with these gateways is for sidecars.
+pub(crate) fn is_for_mesh(gateways: &[GatewayName]) -> bool {
+    gateways.is_empty() || gateways.contains(&GatewayName::Mesh)
+}
+
+/// Everything.
+pub(crate) fn everything() -> envoy::RouteMatch {
+    envoy::RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".to_owned())), ..Default::default() }
+}
+
+/// `matches` as Envoy has it.
+pub(crate) fn route_match(matches: &HttpMatch) -> envoy::RouteMatch {
+    let path = match &matches.uri {
+        None => PathSpecifier::Prefix("/".to_owned()),
+        Some(StringMatch::Exact(path)) => PathSpecifier::Path(path.clone()),
+        Some(StringMatch::Prefix(prefix)) => PathSpecifier::Prefix(prefix.clone()),
+        Some(StringMatch::Regex(regex)) if matches.ignore_uri_case => {
+            PathSpecifier::SafeRegex(regex_of(&format!("(?i){regex}")))
+        }
+        Some(StringMatch::Regex(regex)) => PathSpecifier::SafeRegex(regex_of(regex)),
+    };
+    let pseudo = [(":method", &matches.method), (":authority", &matches.authority), (":scheme", &matches.scheme)];
+    let mut headers: Vec<_> = matches.headers.iter().map(|(name, wanted)| header(name, wanted.as_ref())).collect();
+    headers.extend(matches.without_headers.iter().map(|(name, wanted)| without(name, wanted.as_ref())));
+    headers.extend(pseudo.into_iter().filter_map(|(name, wanted)| Some(header(name, Some(wanted.as_ref()?)))));
+    envoy::RouteMatch {
+        path_specifier: Some(path),
+        case_sensitive: matches.ignore_uri_case.then(|| flag(false)).flatten(),
+        headers,
+        query_parameters: matches.query.iter().map(|(name, wanted)| query(name, wanted.as_ref())).collect(),
+        ..Default::default()
+    }
+}
+
+fn header(name: &str, wanted: Option<&StringMatch>) -> envoy::HeaderMatcher {
+    let specifier = match wanted {
+        None => HeaderMatchSpecifier::PresentMatch(true),
+        Some(wanted) => HeaderMatchSpecifier::StringMatch(string_matcher(wanted)),
+    };
+    envoy::HeaderMatcher { name: name.to_owned(), header_match_specifier: Some(specifier), ..Default::default() }
+}
+
+/// A field that is not there does not match, whatever the condition.
+fn without(name: &str, wanted: Option<&StringMatch>) -> envoy::HeaderMatcher {
+    envoy::HeaderMatcher { invert_match: true, treat_missing_header_as_empty: wanted.is_some(), ..header(name, wanted) }
+}
+
+fn query(name: &str, wanted: Option<&StringMatch>) -> envoy::QueryParameterMatcher {
+    let specifier = match wanted {
+        None => QueryParameterMatchSpecifier::PresentMatch(true),
+        Some(wanted) => QueryParameterMatchSpecifier::StringMatch(string_matcher(wanted)),
+    };
+    envoy::QueryParameterMatcher { name: name.to_owned(), query_parameter_match_specifier: Some(specifier) }
+}
+
+/// `wanted` as Envoy has it.
+pub(crate) fn string_matcher(wanted: &StringMatch) -> StringMatcher {
+    let pattern = match wanted {
+        StringMatch::Exact(text) => MatchPattern::Exact(text.clone()),
+        StringMatch::Prefix(text) => MatchPattern::Prefix(text.clone()),
+        StringMatch::Regex(regex) => MatchPattern::SafeRegex(regex_of(regex)),
+    };
+    StringMatcher { match_pattern: Some(pattern), ..Default::default() }
+}
+
+/// A regular expression as Envoy has it.
+pub(crate) fn regex_of(regex: &str) -> RegexMatcher {
+    RegexMatcher { regex: regex.to_owned(), engine_type: None }
+}

@@ -1,0 +1,74 @@
+//! Which transport each endpoint of an upstream wants, by its metadata: mTLS only if it is known who should answer.
+
+use crate::any::any;
+use crate::scope::Scope;
+use crate::value::one_field;
+use crate::{endpoint, tls};
+use api::envoy::envoy::config::cluster::v3::cluster::TransportSocketMatch;
+use api::envoy::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
+use api::envoy::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
+use api::envoy::google::protobuf::Struct;
+use config::{ClientTls, PortPolicy, Subset, TlsMode};
+use model::{Catalog, Port, Service, Sni};
+use std::collections::BTreeSet;
+
+pub(crate) fn matches(
+    scope: &Scope<'_>,
+    service: &Service,
+    port: &Port,
+    subset: Option<&Subset>,
+    policy: &PortPolicy,
+) -> Vec<TransportSocketMatch> {
+    let plain = |socket| TransportSocketMatch {
+        name: "tlsMode-disabled".to_owned(),
+        r#match: Some(Struct::default()),
+        transport_socket: Some(socket),
+    };
+    let mutual = || {
+        let expected = expected(scope.catalog, service, policy.tls.as_ref());
+        let group = subset.and_then(|subset| endpoint::group(service, subset));
+        let sni = Sni { port: port.number, group, host: service.key.host.clone() };
+        (!expected.is_empty()).then(|| tls::upstream(sni.to_string(), port.protocol, &expected))
+    };
+    let by_mode = |socket| TransportSocketMatch {
+        name: "tlsMode-istio".to_owned(),
+        r#match: Some(one_field("tlsMode", "istio")),
+        transport_socket: Some(socket),
+    };
+    match policy.tls.as_ref().map(|tls| &tls.mode) {
+        None => mutual().map(by_mode).into_iter().chain([plain(clear())]).collect(),
+        Some(TlsMode::Disable) => vec![plain(clear())],
+        // Endpoints that nobody knows to speak mTLS are spoken to so all the same.
+        Some(TlsMode::IstioMutual) => match mutual() {
+            Some(socket) => vec![by_mode(socket.clone()), plain(socket)],
+            None => vec![plain(clear())],
+        },
+        Some(TlsMode::Simple | TlsMode::Mutual(..)) => {
+            let own = policy.tls.as_ref().map(|tls| tls::to_server(tls, service, port.protocol));
+            own.map(plain).into_iter().collect()
+        }
+    }
+}
+
+fn clear() -> TransportSocket {
+    TransportSocket {
+        name: "envoy.transport_sockets.raw_buffer".to_owned(),
+        config_type: Some(ConfigType::TypedConfig(any(&RawBuffer::default()))),
+    }
+}
+
+/// Who may answer for `service`: the identities of its own endpoints, and those that each peer claims, each
+/// speaking for its own trust domain only; or those that the rule names.
+fn expected(catalog: &Catalog, service: &Service, tls: Option<&ClientTls>) -> BTreeSet<String> {
+    if let Some(tls) = tls.filter(|tls| !tls.subject_alt_names.is_empty()) {
+        return tls.subject_alt_names.iter().cloned().collect();
+    }
+    let local = service.endpoints.iter().filter(|endpoint| endpoint.mtls).filter_map(|e| e.identity.as_ref());
+    let remote = service.imports.values().flat_map(|import| {
+        let domain = catalog.peers.get(&import.cluster).map(|peer| &peer.cluster.trust_domain);
+        let identities = import.export.groups.iter().flat_map(|group| &group.identities);
+        identities.filter(move |identity| Some(&identity.trust_domain) == domain)
+    });
+    let shown: BTreeSet<_> = local.chain(remote).collect();
+    shown.iter().map(ToString::to_string).chain(service.subject_alt_names.iter().cloned()).collect()
+}

@@ -1,0 +1,32 @@
+//! A request as far as its head is known.
+
+use http::{HeaderMap, Method};
+
+/// What a route is chosen by.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// The host, perhaps with a port.
+    pub authority: &'a str,
+    /// The path with the query.
+    pub target: &'a str,
+    /// The header fields.
+    pub headers: &'a HeaderMap,
+}
+
+// === impl Asked ===
+
+impl<'a> Asked<'a> {
+    /// The path without the query.
+    pub fn path(&self) -> &'a str {
+        self.target.split(['?', '#']).next().unwrap_or_default()
+    }
+
+    /// The query; empty if there is none.
+    pub fn query(&self) -> &'a str {
+        self.target.split_once('?').map_or("", |(_, query)| query)
+    }
+}
