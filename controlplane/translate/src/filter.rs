@@ -2,7 +2,8 @@
 
 use crate::any::any;
 use crate::filter_config::{CORS, FAULT};
-use crate::value::{ads, flag};
+use crate::stream::Way;
+use crate::value::{ads, flag, time};
 use api::envoy::envoy::config::listener::v3 as listener;
 use api::envoy::envoy::config::route::v3::RouteConfiguration;
 use api::envoy::envoy::extensions::filters::http::{cors::v3::Cors, fault::v3::HttpFault, router::v3::Router};
@@ -11,11 +12,16 @@ use api::envoy::envoy::extensions::filters::listener::{
 };
 use api::envoy::envoy::extensions::filters::network::http_connection_manager::v3 as http;
 use api::envoy::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
+use api::envoy::envoy::r#type::v3::{
+    HashPolicy,
+    hash_policy::{PolicySpecifier, SourceIp},
+};
 use http::http_connection_manager::{
     CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier, SetCurrentClientCertDetails,
     UpgradeConfig,
 };
 use prost::{Message, Name};
+use tcp::tcp_proxy::{ClusterSpecifier, weighted_cluster::ClusterWeight};
 
 /// Requests from the workload: routes by name. What a route says of faults and CORS, these filters do.
 pub(crate) fn http_outbound(stat_prefix: String, route_name: String) -> listener::Filter {
@@ -40,9 +46,27 @@ pub(crate) fn http_inbound(stat_prefix: String, routes: RouteConfiguration) -> l
 
 /// Bytes, to `upstream`.
 pub(crate) fn tcp(upstream: String) -> listener::Filter {
+    tcp_way(Way { upstreams: vec![(upstream, 1)], ..Way::default() })
+}
+
+/// Bytes, as `way` says.
+pub(crate) fn tcp_way(way: Way) -> listener::Filter {
+    let stat_prefix = way.upstreams.first().map(|(name, _)| name.clone()).unwrap_or_default();
+    let weighted = |(name, weight): (String, u32)| ClusterWeight { name, weight, ..Default::default() };
+    let specifier = match <[_; 1]>::try_from(way.upstreams) {
+        Ok([(only, _)]) => ClusterSpecifier::Cluster(only),
+        Err(several) => {
+            let clusters = several.into_iter().map(weighted).collect();
+            ClusterSpecifier::WeightedClusters(tcp::tcp_proxy::WeightedCluster { clusters })
+        }
+    };
+    let source = PolicySpecifier::SourceIp(SourceIp {});
     let proxy = tcp::TcpProxy {
-        stat_prefix: upstream.clone(),
-        cluster_specifier: Some(tcp::tcp_proxy::ClusterSpecifier::Cluster(upstream)),
+        stat_prefix,
+        cluster_specifier: Some(specifier),
+        idle_timeout: way.idle.and_then(time),
+        max_downstream_connection_duration: way.longest.and_then(time),
+        hash_policy: way.by_source.then_some(HashPolicy { policy_specifier: Some(source) }).into_iter().collect(),
         ..Default::default()
     };
     filter("envoy.filters.network.tcp_proxy", &proxy)

@@ -27,6 +27,7 @@ mod retry;
 mod route;
 mod scope;
 mod secret;
+mod stream;
 mod table;
 mod tls;
 mod transport;

@@ -1,9 +1,9 @@
 //! LDS: where the proxy listens for its workload's requests, and with what it answers them.
 
-use crate::cluster::{self, BLACK_HOLE, PASSTHROUGH};
+use crate::cluster::{BLACK_HOLE, PASSTHROUGH};
 use crate::scope::{INBOUND_PORT, OUTBOUND_PORT, Scope};
 use crate::value::{flag, milliseconds, number, socket};
-use crate::{filter, inbound, names};
+use crate::{filter, inbound, stream};
 use api::envoy::envoy::config::core::v3::TrafficDirection;
 use api::envoy::envoy::config::listener::v3 as envoy;
 use config::{EgressListener, OutboundPolicy};
@@ -120,31 +120,40 @@ fn captured(scope: &Scope<'_>, listeners: &mut Listeners) {
         }
         for address in &service.addresses {
             let name = bound_name(*address, number);
-            let listener = || one_service(unbound(name.clone(), &[*address], number), service, port);
+            let listener = || one_service(scope, unbound(name.clone(), &[*address], number), service, port);
             listeners.entry(name.clone()).or_insert_with(listener);
         }
     }
 }
 
 /// `listener`, all of whose connections are for one service that does not speak HTTP, or does not say so.
-fn one_service(listener: envoy::Listener, service: &Service, port: &Port) -> envoy::Listener {
-    let upstream = filter::tcp(cluster::outbound_name(service, port));
+fn one_service(scope: &Scope<'_>, listener: envoy::Listener, service: &Service, port: &Port) -> envoy::Listener {
     match port.protocol {
-        Protocol::Tls => by_server_name(listener, &[(service, port)]),
-        Protocol::Auto => detect(listener, detected_name(service, port), upstream),
-        _ => envoy::Listener { filter_chains: vec![chain(envoy::FilterChainMatch::default(), upstream)], ..listener },
+        Protocol::Tls => by_server_name(scope, listener, &[(service, port)]),
+        Protocol::Auto => detect(listener, detected_name(service, port), stream::tcp(scope, service, port).otherwise),
+        _ => bytes(listener, stream::tcp(scope, service, port)),
     }
 }
 
+/// Takes every connection as bytes.
+fn bytes(listener: envoy::Listener, chains: stream::Chains) -> envoy::Listener {
+    let otherwise = chain(envoy::FilterChainMatch::default(), chains.otherwise);
+    if chains.conditional.is_empty() {
+        return envoy::Listener { filter_chains: vec![otherwise], ..listener };
+    }
+    envoy::Listener { filter_chains: chains.conditional, default_filter_chain: Some(otherwise), ..listener }
+}
+
 /// Chooses by the server name of the applications' own TLS.
-fn by_server_name(listener: envoy::Listener, services: &[(&Service, &Port)]) -> envoy::Listener {
-    let chains = services.iter().map(|(service, port)| {
-        let host = &service.key.host;
-        let names = [host.to_string()].into_iter().chain(names::clusterset_twin(host)).collect();
-        let matches = envoy::FilterChainMatch { server_names: names, ..Default::default() };
-        chain(matches, filter::tcp(cluster::outbound_name(service, port)))
-    });
-    envoy::Listener { filter_chains: chains.collect(), listener_filters: vec![filter::tls_inspector()], ..listener }
+fn by_server_name(scope: &Scope<'_>, listener: envoy::Listener, services: &[(&Service, &Port)]) -> envoy::Listener {
+    let mut chains: Vec<envoy::FilterChain> = Vec::new();
+    for chain in services.iter().flat_map(|(service, port)| stream::tls(scope, service, port)) {
+        // Envoy refuses two chains of the same conditions: the first counts.
+        if chains.iter().all(|other| other.filter_chain_match != chain.filter_chain_match) {
+            chains.push(chain);
+        }
+    }
+    envoy::Listener { filter_chains: chains, listener_filters: vec![filter::tls_inspector()], ..listener }
 }
 
 /// HTTP in the clear goes by the routes of that name, all else as bytes.
@@ -173,10 +182,10 @@ fn bound(scope: &Scope<'_>, egress: &EgressListener, number: u16) -> envoy::List
     let of_number = |accept: fn(Protocol) -> bool| {
         behind.iter().filter_map(move |service| Some((*service, service.port(number).filter(|p| accept(p.protocol))?)))
     };
-    let bytes = || {
+    let streams = || {
         let first = of_number(|protocol| !protocol.is_http() && protocol != Protocol::Udp).next();
-        let upstream = first.map(|(service, port)| cluster::outbound_name(service, port));
-        filter::tcp(upstream.unwrap_or_else(|| BLACK_HOLE.to_owned()))
+        let nowhere = || stream::Chains { conditional: Vec::new(), otherwise: filter::tcp(BLACK_HOLE.to_owned()) };
+        first.map_or_else(nowhere, |(service, port)| stream::tcp(scope, service, port))
     };
     let all = envoy::FilterChainMatch::default();
     match egress.protocol {
@@ -184,12 +193,12 @@ fn bound(scope: &Scope<'_>, egress: &EgressListener, number: u16) -> envoy::List
             let http = filter::http_outbound(format!("outbound_{name}"), name);
             envoy::Listener { filter_chains: vec![chain(all, http)], ..listener }
         }
-        Protocol::Auto => detect(listener, name, bytes()),
+        Protocol::Auto => detect(listener, name, streams().otherwise),
         Protocol::Tls => {
             let named: Vec<_> = of_number(|protocol| protocol == Protocol::Tls).collect();
             let refused = chain(all, filter::tcp(BLACK_HOLE.to_owned()));
-            envoy::Listener { default_filter_chain: Some(refused), ..by_server_name(listener, &named) }
+            envoy::Listener { default_filter_chain: Some(refused), ..by_server_name(scope, listener, &named) }
         }
-        Protocol::Tcp | Protocol::Udp => envoy::Listener { filter_chains: vec![chain(all, bytes())], ..listener },
+        Protocol::Tcp | Protocol::Udp => bytes(listener, streams()),
     }
 }

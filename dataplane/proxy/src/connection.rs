@@ -59,7 +59,7 @@ impl Connection {
         } else {
             Seen::Bytes
         };
-        let Some(chain) = listener.chain(destination, beginning(&seen)) else { return reset(&tcp) };
+        let Some(chain) = listener.chain(destination, self.address.ip(), beginning(&seen)) else { return reset(&tcp) };
         self.hand_over(listener, chain, Replay::new(tcp, first.freeze()), destination).await
     }
 
@@ -81,7 +81,7 @@ impl Connection {
         let certificates = stream.tls().and_then(|session| session.peer_certificates());
         let peer = peer_identity(certificates);
         match &chain.handler {
-            Handler::Tcp(upstream) => {
+            Handler::Tcp(handler) => {
                 let caller = tcp::Caller {
                     shared: &self.shared,
                     direction: listener.direction,
@@ -90,7 +90,7 @@ impl Connection {
                     cut: &self.cut,
                     peer,
                 };
-                caller.carry(stream, upstream).await;
+                caller.carry(stream, handler).await;
                 Ok(())
             }
             Handler::Http(handler) => {

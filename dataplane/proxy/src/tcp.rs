@@ -8,7 +8,7 @@ use crate::stream::Stream;
 use crate::telemetry::Bytes;
 use model::WorkloadIdentity;
 use prometheus_client::metrics::counter::Counter;
-use routing::{Direction, Report, Upstream, UseKind, Wanted};
+use routing::{Direction, Report, StreamHandler, Upstream, UseKind, Wanted};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -43,8 +43,8 @@ const ATTEMPTS: usize = 3;
 
 impl Caller<'_> {
     /// Brings `stream` to an endpoint of the upstream. What cannot be brought there, or breaks, is reset.
-    pub(crate) async fn carry(&self, mut stream: Stream, name: &Arc<str>) {
-        let began = Instant::now();
+    pub(crate) async fn carry(&self, mut stream: Stream, handler: &StreamHandler) {
+        let (began, name) = (Instant::now(), handler.target(rand::random()));
         let upstream = self.shared.table.load().upstreams.get(name).cloned();
         let Some(upstream) = upstream else {
             tracing::info!(target: "access", caller = %self.address, upstream = %name, flags = "NC", "connection refused");
@@ -57,7 +57,7 @@ impl Caller<'_> {
         let mut tried = Vec::new();
         let mut reason = "no endpoint is known".to_owned();
         while tried.len() < ATTEMPTS {
-            let hash = Some(routing::source_hash(self.address.ip()));
+            let hash = handler.by_source.then(|| routing::source_hash(self.address.ip()));
             let wanted = Wanted { destination: self.destination, hash, tried: &tried, now: self.shared.now() };
             let Some(endpoint) = upstream.pick(&wanted, rand::random) else { break };
             if tried.contains(&endpoint.id) {
@@ -65,7 +65,7 @@ impl Caller<'_> {
             }
             tried.push(endpoint.id);
             let destination = self.shared.destinations.of(&upstream, endpoint);
-            match self.join(&mut stream, &upstream, &destination, began).await {
+            match self.join(&mut stream, &upstream, &destination, handler, began).await {
                 Ok(()) => return,
                 Err(error) => {
                     upstream.report(&destination.endpoint, Report::Nothing, self.shared.now());
@@ -86,6 +86,7 @@ impl Caller<'_> {
         stream: &mut Stream,
         upstream: &Upstream,
         destination: &Destination,
+        handler: &StreamHandler,
         began: Instant,
     ) -> Result<(), crate::ProxyError> {
         let busy = Busy::new(&destination.endpoint);
@@ -106,7 +107,7 @@ impl Caller<'_> {
         };
         let bytes = series.bytes();
         bytes.opened.inc();
-        let copied = self.copy(stream, &mut connected.stream, bytes).await;
+        let copied = self.copy(stream, &mut connected.stream, bytes, handler).await;
         bytes.closed.inc();
         drop(busy);
         tracing::info!(
@@ -129,23 +130,36 @@ impl Caller<'_> {
         Ok(())
     }
 
-    async fn copy(&self, caller: &mut Stream, upstream: &mut Stream, bytes: &Bytes) -> Copied {
+    async fn copy(&self, caller: &mut Stream, upstream: &mut Stream, bytes: &Bytes, handler: &StreamHandler) -> Copied {
         let (received, sent) = (AtomicU64::new(0), AtomicU64::new(0));
         let mut caller = Counted { stream: caller, read: &bytes.received, total: &received };
         let mut upstream = Counted { stream: upstream, read: &bytes.sent, total: &sent };
         let size = self.shared.settings.copy_bytes;
+        let idle = handler.idle.unwrap_or_else(|| self.shared.settings.idle());
         let moved = || received.load(Ordering::Relaxed) + sent.load(Ordering::Relaxed);
         let outcome = tokio::select! {
             copied = copy_bidirectional_with_sizes(&mut caller, &mut upstream, size, size) => copied.map(|_| ()),
-            () = stillness(self.shared.settings.idle(), &moved) => Err(io::ErrorKind::TimedOut.into()),
+            () = stillness(idle, &moved) => Err(io::ErrorKind::TimedOut.into()),
+            () = lifetime(handler.longest) => Err(io::ErrorKind::TimedOut.into()),
             () = self.cut.cancelled() => Err(io::Error::other("shutting down")),
         };
         Copied { outcome, received: received.into_inner(), sent: sent.into_inner() }
     }
 }
 
-/// Returns once nothing has moved for `limit` to twice that.
+/// Returns once `longest` has passed, or never.
+async fn lifetime(longest: Option<Duration>) {
+    match longest {
+        Some(longest) => tokio::time::sleep(longest).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns once nothing has moved for `limit` to twice that; never if it is 0.
 async fn stillness(limit: Duration, moved: &impl Fn() -> u64) {
+    if limit.is_zero() {
+        std::future::pending::<()>().await;
+    }
     let mut before = None;
     while before != Some(moved()) {
         before = Some(moved());

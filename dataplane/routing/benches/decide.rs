@@ -35,7 +35,7 @@ fn decide(criterion: &mut Criterion) {
     criterion.bench_function("decide among 1,000 services", |bencher| {
         bencher.iter(|| {
             let listener = table.captured(black_box(destination)).expect("a listener");
-            let chain = listener.chain(destination, Beginning::Bytes);
+            let chain = listener.chain(destination, destination.ip(), Beginning::Bytes);
             let asked = Asked {
                 method: &Method::GET,
                 scheme: "http",

@@ -40,7 +40,9 @@ pub use error::Rejection;
 pub use fault::{Abort, Fault};
 pub use forward::{Forward, Target as RouteTarget};
 pub use hash::{Alike, source_hash};
-pub use listener::{Beginning, Chain, Direction, DownstreamTls, Handler, HttpHandler, Listener, RouteSource};
+pub use listener::{
+    Beginning, Chain, Direction, DownstreamTls, Handler, HttpHandler, Listener, RouteSource, StreamHandler,
+};
 pub use load::{Load, Report};
 pub use mutation::{Context, Mutation};
 pub use names::Name;

@@ -3,12 +3,13 @@
 use crate::Rejection;
 use crate::decode::{message, socket, unpack};
 use crate::route::RouteTable;
-use api::envoy::envoy::config::core::v3::TrafficDirection;
+use api::envoy::envoy::config::core::v3::{CidrRange, TrafficDirection};
 use api::envoy::envoy::config::listener::v3::{self as proto, filter::ConfigType};
 use api::envoy::envoy::extensions::filters::network::http_connection_manager::v3 as http;
 use api::envoy::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier};
 use api::envoy::envoy::extensions::transport_sockets::tls::v3::DownstreamTlsContext;
-use std::net::SocketAddr;
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,8 +67,21 @@ pub struct DownstreamTls {
 pub enum Handler {
     /// Requests.
     Http(HttpHandler),
-    /// Bytes, for this upstream.
-    Tcp(Arc<str>),
+    /// Bytes.
+    Tcp(StreamHandler),
+}
+
+/// Where bytes go.
+#[derive(Debug, Clone)]
+pub struct StreamHandler {
+    /// The upstreams with their weights; at least one, and the sum is not 0.
+    targets: Vec<(Arc<str>, u64)>,
+    /// How long a connection may carry nothing: for ever if it is 0, as the proxy does it if absent.
+    pub idle: Option<Duration>,
+    /// How long a connection may last.
+    pub longest: Option<Duration>,
+    /// Whether the same callers come to the same endpoints.
+    pub by_source: bool,
 }
 
 /// How requests are handled.
@@ -110,6 +124,8 @@ pub enum Beginning<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct ChainMatch {
     destination_port: Option<u16>,
+    destinations: Vec<IpNet>,
+    sources: Vec<IpNet>,
     server_names: Vec<String>,
     transport: Option<Transport>,
     application_protocols: Vec<String>,
@@ -171,14 +187,17 @@ impl Listener {
         self.chains.iter().chain(&self.otherwise)
     }
 
-    /// The chain for a connection to `destination` that begins so, as Envoy chooses: by port, then server name, then
-    /// transport, then application protocol, each time the most specific; and then without coming back.
-    pub fn chain(&self, destination: SocketAddr, beginning: Beginning<'_>) -> Option<&Chain> {
+    /// The chain for a connection from `source` to `destination` that begins so, as Envoy chooses: by port, then address,
+    /// then server name, then transport, then application protocol, then source, each time the most specific; and then
+    /// without coming back.
+    pub fn chain(&self, destination: SocketAddr, source: IpAddr, beginning: Beginning<'_>) -> Option<&Chain> {
         let mut left: Vec<&Chain> = self.chains.iter().collect();
         keep(&mut left, |matches| matches.port(destination.port()));
+        keep(&mut left, |matches| ChainMatch::within(&matches.destinations, destination.ip()));
         keep(&mut left, |matches| matches.server_name(beginning));
         keep(&mut left, |matches| matches.transport(beginning));
         keep(&mut left, |matches| matches.application(beginning));
+        keep(&mut left, |matches| ChainMatch::within(&matches.sources, source));
         left.first().copied().or(self.otherwise.as_ref())
     }
 }
@@ -198,13 +217,10 @@ fn keep(chains: &mut Vec<&Chain>, fit: impl Fn(&ChainMatch) -> Option<usize>) {
 impl ChainMatch {
     fn parse(matches: Option<&proto::FilterChainMatch>) -> Result<Self, String> {
         let Some(matches) = matches else { return Ok(Self::default()) };
-        if !matches.prefix_ranges.is_empty()
-            || !matches.source_ports.is_empty()
-            || !matches.source_prefix_ranges.is_empty()
-        {
-            return Err(
-                "filter_chain_match: by port, server name, transport and application protocol is accepted".into()
-            );
+        if !matches.source_ports.is_empty() || !matches.address_suffix.is_empty() {
+            return Err("filter_chain_match: by port, prefix ranges, server name, transport and application protocol \
+                        is accepted"
+                .into());
         }
         let transport = match matches.transport_protocol.as_str() {
             "" => None,
@@ -214,6 +230,8 @@ impl ChainMatch {
         };
         let port = matches.destination_port.as_ref().map(|port| u16::try_from(port.value));
         Ok(Self {
+            destinations: matches.prefix_ranges.iter().map(net).collect::<Result<_, _>>()?,
+            sources: matches.source_prefix_ranges.iter().map(net).collect::<Result<_, _>>()?,
             destination_port: port.transpose().map_err(|error| format!("destination_port: {error}"))?,
             server_names: matches.server_names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             transport,
@@ -226,6 +244,14 @@ impl ChainMatch {
             None => Some(0),
             Some(wanted) => (wanted == port).then_some(1),
         }
+    }
+
+    /// The longest prefix fits best.
+    fn within(nets: &[IpNet], address: IpAddr) -> Option<usize> {
+        if nets.is_empty() {
+            return Some(0);
+        }
+        nets.iter().filter(|net| net.contains(&address)).map(|net| usize::from(net.prefix_len()) + 1).max()
     }
 
     /// The longest name fits best; `*.` covers what ends so.
@@ -265,6 +291,14 @@ impl ChainMatch {
     }
 }
 
+fn net(range: &CidrRange) -> Result<IpNet, String> {
+    let address: IpAddr =
+        range.address_prefix.parse().map_err(|_| format!("prefix_ranges: {:?}", range.address_prefix))?;
+    let length = range.prefix_len.as_ref().map_or(0, |length| length.value);
+    let length = u8::try_from(length).map_err(|_| format!("prefix_ranges: length {length}"))?;
+    IpNet::new(address, length).map_err(|error| format!("prefix_ranges: {error}"))
+}
+
 // === impl Chain ===
 
 impl Chain {
@@ -282,10 +316,7 @@ impl Chain {
         let handler = if let Some(manager) = unpack::<http::HttpConnectionManager>(any) {
             Handler::Http(HttpHandler::parse(&manager.map_err(|error| error.to_string())?)?)
         } else if let Some(proxy) = unpack::<TcpProxy>(any) {
-            match proxy.map_err(|error| error.to_string())?.cluster_specifier {
-                Some(ClusterSpecifier::Cluster(upstream)) => Handler::Tcp(upstream.into()),
-                _ => return Err("tcp_proxy: cluster is expected".into()),
-            }
+            Handler::Tcp(StreamHandler::parse(proxy.map_err(|error| error.to_string())?)?)
         } else {
             return Err(format!("filter {:?} is not known: tcp_proxy and http_connection_manager are", filter.name));
         };
@@ -308,6 +339,40 @@ impl DownstreamTls {
             requires_certificate: context.require_client_certificate.is_some_and(|flag| flag.value),
             alpn: context.common_tls_context.unwrap_or_default().alpn_protocols,
         })
+    }
+}
+
+// === impl StreamHandler ===
+
+impl StreamHandler {
+    fn parse(proxy: TcpProxy) -> Result<Self, String> {
+        let targets: Vec<(Arc<str>, u64)> = match proxy.cluster_specifier {
+            Some(ClusterSpecifier::Cluster(upstream)) => vec![(upstream.into(), 1)],
+            Some(ClusterSpecifier::WeightedClusters(weighted)) => {
+                weighted.clusters.into_iter().map(|one| (one.name.into(), one.weight.into())).collect()
+            }
+            None => return Err("tcp_proxy: cluster or weighted_clusters is expected".into()),
+        };
+        if targets.iter().all(|(_, weight)| *weight == 0) {
+            return Err("tcp_proxy: a sum of weights greater than 0 is expected".into());
+        }
+        Ok(Self {
+            targets,
+            idle: crate::decode::duration(proxy.idle_timeout.as_ref()),
+            longest: crate::decode::duration(proxy.max_downstream_connection_duration.as_ref()),
+            by_source: !proxy.hash_policy.is_empty(),
+        })
+    }
+
+    /// One of the upstreams by weight, `draw` being by chance.
+    pub fn target(&self, draw: u64) -> &Arc<str> {
+        let mut left = draw % self.targets.iter().map(|(_, weight)| weight).sum::<u64>().max(1);
+        let is_it = |(_, weight): &&(Arc<str>, u64)| {
+            let found = left < *weight;
+            left = left.saturating_sub(*weight);
+            found
+        };
+        &self.targets.iter().find(is_it).unwrap_or(&self.targets[0]).0
     }
 }
 

@@ -10,12 +10,13 @@ use fixture::{
 use http::{HeaderMap, Method};
 use isthmus_routing::{Action, Asked, Beginning, Handler, Resources, RoutingTable, Target, Wanted};
 use model::{Protocol, Service};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
 use std::time::Duration;
 use translate::translate;
 use xds::{Interception, Resource, type_url};
 
+const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
 const VIP: &str = "240.240.0.1";
 const NOW: Duration = Duration::from_secs(100);
 
@@ -54,7 +55,7 @@ fn at(address: &str) -> SocketAddr {
 fn outbound(table: &RoutingTable, destination: &str, beginning: Beginning<'_>) -> String {
     let entrance = &table.listeners["virtualOutbound"];
     let listener = table.captured(at(destination)).unwrap_or(entrance);
-    handled(listener.chain(at(destination), beginning).map(|chain| &chain.handler))
+    handled(listener.chain(at(destination), SOURCE, beginning).map(|chain| &chain.handler))
 }
 
 fn asked<'a>(authority: &'a str, target: &'a str) -> Asked<'a> {
@@ -69,7 +70,7 @@ fn wanted(tried: &[u64], now: Duration) -> Wanted<'_> {
 fn handled(handler: Option<&Handler>) -> String {
     match handler {
         None => "nowhere".to_owned(),
-        Some(Handler::Tcp(upstream)) => upstream.to_string(),
+        Some(Handler::Tcp(handler)) => handler.target(0).to_string(),
         Some(Handler::Http(_)) => "http".to_owned(),
     }
 }
@@ -123,7 +124,7 @@ fn connections_to_the_workload_go_by_port_and_security() {
         ("10.0.0.1:15006", Beginning::Bytes, false, "BlackHoleCluster"),
     ];
     for (destination, beginning, ends_tls, expected) in all {
-        let chain = inbound.chain(at(destination), beginning).expect("a chain");
+        let chain = inbound.chain(at(destination), SOURCE, beginning).expect("a chain");
         assert_eq!(handled(Some(&chain.handler)), expected, "{destination} {beginning:?}");
         assert_eq!(chain.tls.is_some(), ends_tls, "{destination} {beginning:?}");
         assert!(chain.tls.as_ref().is_none_or(|tls| tls.requires_certificate), "{destination}");
@@ -266,7 +267,7 @@ fn a_listener_whose_new_routes_are_not_there_yet_stays_as_it_was() {
     resources.apply(type_url::LISTENER, &[renamed], &[]).expect("a good listener");
     let http = |table: &RoutingTable| {
         let listener = table.captured(at("240.240.0.1:9200")).cloned();
-        listener.is_some_and(|listener| listener.chain(at("240.240.0.1:9200"), Beginning::Http1).is_some())
+        listener.is_some_and(|listener| listener.chain(at("240.240.0.1:9200"), SOURCE, Beginning::Http1).is_some())
     };
     assert!(http(&resources.table()), "it went away before its successor was ready");
     let routes: Vec<Resource> = snapshot.get(type_url::ROUTE).values().cloned().collect();

@@ -66,7 +66,7 @@ async fn what_goes_nowhere_is_counted_too() {
     let app = App::saying("hi").await;
     let pair = Mesh::new().pair(Protocol::Http, app.address).await;
     assert_eq!(get(pair.entry, "nobody.example").await.0, 502);
-    let labels = [("reporter", "source"), ("response_code", "502"), ("response_flags", "NR")];
+    let labels = [("reporter", "source"), ("response_code", "502"), ("response_flags", "-")];
     assert_eq!(pair.client.metric("istio_requests_total", &labels), 1);
 }
 

@@ -1,0 +1,131 @@
+//! Where connections go that are not taken apart into requests: by the VirtualService, or to the service itself.
+
+use crate::listener::chain;
+use crate::matches::{is_for_mesh, is_from};
+use crate::scope::Scope;
+use crate::{cluster, filter, http_route, names};
+use api::envoy::envoy::config::core::v3::CidrRange;
+use api::envoy::envoy::config::listener::v3 as envoy;
+use api::envoy::google::protobuf::UInt32Value;
+use config::{Choice, HashKey, PortPolicy, Split, StreamMatch};
+use envoy::FilterChainMatch;
+use ipnet::IpNet;
+use model::{Port, Service};
+use std::time::Duration;
+
+/// Where connections go, and how long they last.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Way {
+    /// The upstreams with their weights.
+    pub(crate) upstreams: Vec<(String, u32)>,
+    /// How long one may carry nothing; for ever if 0, as the proxy does it if absent.
+    pub(crate) idle: Option<Duration>,
+    /// How long one may last.
+    pub(crate) longest: Option<Duration>,
+    /// Whether the same callers come to the same endpoints.
+    pub(crate) by_source: bool,
+}
+
+/// The chains of a service's port: those with conditions, and the one for all else.
+pub(crate) struct Chains {
+    pub(crate) conditional: Vec<envoy::FilterChain>,
+    pub(crate) otherwise: envoy::Filter,
+}
+
+/// Connections of `port` that are not TLS, or of which it does not matter.
+pub(crate) fn tcp(scope: &Scope<'_>, service: &Service, port: &Port) -> Chains {
+    let mut conditional: Vec<envoy::FilterChain> = Vec::new();
+    let routed = scope.virtual_service(&service.key.host);
+    for route in routed.iter().flat_map(|routed| &routed.tcp) {
+        let to = || filter::tcp_way(way(scope, &route.route, port.number));
+        if route.matches.is_empty() {
+            return Chains { conditional, otherwise: to() };
+        }
+        for matches in route.matches.iter().filter(|matches| applies(scope, matches, port.number)) {
+            let condition = subnets(matches);
+            if condition == FilterChainMatch::default() {
+                return Chains { conditional, otherwise: to() };
+            }
+            add(&mut conditional, condition, to());
+        }
+    }
+    let own = vec![(cluster::outbound_name(service, port), 1)];
+    let otherwise = filter::tcp_way(limited(&scope.policy_of(service, port.number, None), own));
+    Chains { conditional, otherwise }
+}
+
+/// Connections of `port` that are the applications' own TLS, by server name.
+pub(crate) fn tls(scope: &Scope<'_>, service: &Service, port: &Port) -> Vec<envoy::FilterChain> {
+    let mut chains: Vec<envoy::FilterChain> = Vec::new();
+    let routed = scope.virtual_service(&service.key.host);
+    for route in routed.iter().flat_map(|routed| &routed.tls) {
+        let applying = route.matches.iter().filter(|matches| applies(scope, &matches.stream, port.number));
+        for matches in applying {
+            let names = matches.server_names.iter().map(ToString::to_string).collect();
+            let condition = FilterChainMatch { server_names: names, ..subnets(&matches.stream) };
+            add(&mut chains, condition, filter::tcp_way(way(scope, &route.route, port.number)));
+        }
+    }
+    let host = &service.key.host;
+    let known = |name: &String| {
+        let conditions = chains.iter().filter_map(|chain| chain.filter_chain_match.as_ref());
+        conditions.filter(|condition| condition.prefix_ranges.is_empty()).any(|one| one.server_names.contains(name))
+    };
+    let own = [host.to_string()].into_iter().chain(names::clusterset_twin(host));
+    let server_names: Vec<String> = own.filter(|name| !known(name)).collect();
+    if !server_names.is_empty() {
+        let condition = FilterChainMatch { server_names, ..Default::default() };
+        chains.push(chain(condition, tcp(scope, service, port).otherwise));
+    }
+    chains
+}
+
+/// Envoy refuses a listener of which two chains have the same conditions: the first counts.
+fn add(chains: &mut Vec<envoy::FilterChain>, condition: FilterChainMatch, filter: envoy::Filter) {
+    if chains.iter().all(|chain| chain.filter_chain_match.as_ref() != Some(&condition)) {
+        chains.push(chain(condition, filter));
+    }
+}
+
+fn applies(scope: &Scope<'_>, matches: &StreamMatch, port: u16) -> bool {
+    matches.port.is_none_or(|wanted| wanted == port)
+        && is_from(scope, &matches.source_labels, matches.source_namespace.as_ref())
+        && is_for_mesh(&matches.gateways)
+}
+
+fn subnets(matches: &StreamMatch) -> FilterChainMatch {
+    FilterChainMatch {
+        prefix_ranges: matches.destinations.iter().map(range).collect(),
+        source_prefix_ranges: matches.source.iter().map(range).collect(),
+        ..Default::default()
+    }
+}
+
+fn range(net: &IpNet) -> CidrRange {
+    CidrRange {
+        address_prefix: net.network().to_string(),
+        prefix_len: Some(UInt32Value { value: net.prefix_len().into() }),
+    }
+}
+
+fn way(scope: &Scope<'_>, splits: &[Split], port: u16) -> Way {
+    let weighed = splits.iter().filter(|split| split.weight > 0);
+    let upstreams =
+        weighed.clone().map(|split| (http_route::upstream(scope, &split.destination, port), split.weight)).collect();
+    let first = weighed.clone().next().map(|split| &split.destination);
+    let policy = first.and_then(|destination| {
+        let service = scope.service(&destination.host)?;
+        Some(scope.policy_of(service, destination.port.unwrap_or(port), destination.subset.as_deref()))
+    });
+    limited(&policy.unwrap_or_default(), upstreams)
+}
+
+fn limited(policy: &PortPolicy, upstreams: Vec<(String, u32)>) -> Way {
+    let choice = policy.load_balancer.as_ref().map(|balancer| &balancer.choice);
+    Way {
+        upstreams,
+        idle: policy.pool.as_ref().and_then(|pool| pool.tcp_idle_timeout),
+        longest: policy.pool.as_ref().and_then(|pool| pool.max_connection_duration),
+        by_source: matches!(choice, Some(Choice::Hash { key: HashKey::SourceIp, .. })),
+    }
+}
