@@ -77,12 +77,12 @@ fn matches(of: &VirtualService, root: &[HttpMatch], leaf: &[HttpMatch]) -> Optio
 }
 
 fn both(root: &HttpMatch, leaf: &HttpMatch) -> Option<HttpMatch> {
-    let text = |one: &Option<StringMatch>, other: &Option<StringMatch>| narrower(one.as_ref(), other.as_ref());
+    let text = |one: &Option<StringMatch>, other: &Option<StringMatch>| narrower(one.as_ref(), other.as_ref()).ok();
     let all = |one: &Conditions, other: &Conditions| -> Option<Conditions> {
         let mut all = one.clone();
         for (name, condition) in other {
             let joint = match one.get(name) {
-                Some(first) => narrower(first.as_ref(), condition.as_ref())?,
+                Some(first) => narrower(first.as_ref(), condition.as_ref()).ok()?,
                 None => condition.clone(),
             };
             all.insert(name.clone(), joint);
@@ -137,19 +137,24 @@ fn joint_name(root: &str, leaf: &str) -> String {
 
 type Conditions = BTreeMap<String, Option<StringMatch>>;
 
-/// The narrower of two conditions, of which the leaf's must lie within the root's; the outer option is empty if it
-/// does not, as with two expressions, which nobody can compare.
-fn narrower(root: Option<&StringMatch>, leaf: Option<&StringMatch>) -> Option<Option<StringMatch>> {
+/// Two conditions that cannot hold together.
+struct Contradiction;
+
+/// The narrower of two conditions, of which the leaf's must lie within the root's.
+///
+/// # Errors
+/// If it does not, as with two expressions, which nobody can compare.
+fn narrower(root: Option<&StringMatch>, leaf: Option<&StringMatch>) -> Result<Option<StringMatch>, Contradiction> {
     use StringMatch::{Exact, Prefix};
     match (root, leaf) {
-        (None, other) | (other, None) => Some(other.cloned()),
+        (None, other) | (other, None) => Ok(other.cloned()),
         (Some(root), Some(leaf)) => {
             let fits = match (root, leaf) {
                 (Exact(root), Exact(leaf)) => root == leaf,
                 (Prefix(root), Exact(leaf) | Prefix(leaf)) => leaf.starts_with(root.as_str()),
                 _ => root == leaf,
             };
-            fits.then(|| Some(leaf.clone()))
+            if fits { Ok(Some(leaf.clone())) } else { Err(Contradiction) }
         }
     }
 }

@@ -184,7 +184,7 @@ fn table(fields: &resource::Fields<'_>) -> Result<HashTable, ResourceError> {
 
 fn is_prime(number: u32) -> bool {
     let roots = (2u32..).take_while(|root| root * root <= number);
-    number > 1 && roots.into_iter().all(|root| number % root != 0)
+    number > 1 && roots.into_iter().all(|root| !number.is_multiple_of(root))
 }
 
 fn cookie_key(at: &Field<'_>) -> Result<HashKey, ResourceError> {

@@ -93,9 +93,10 @@ pub(crate) fn discovery(scope: &Scope<'_>, service: &Service) -> Discovery {
 fn outbound(scope: &Scope<'_>, service: &Service, port: &Port, subset: Option<&Subset>) -> Resource {
     let name = subset_name(&service.key.host, port.number, subset.map_or("", |subset| &subset.name));
     let wanted = scope.policy_of(service, port.number, subset.map(|subset| subset.name.as_str()));
-    let discovery = match policy::is_passthrough(&wanted) && scope.is_redirected() {
-        true => Discovery::OriginalDestination,
-        false => discovery(scope, service),
+    let discovery = if policy::is_passthrough(&wanted) && scope.is_redirected() {
+        Discovery::OriginalDestination
+    } else {
+        discovery(scope, service)
     };
     let mut upstream = envoy::Cluster {
         transport_socket_matches: transport::matches(scope, service, port, subset, &wanted),

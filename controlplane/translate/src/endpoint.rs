@@ -165,13 +165,11 @@ fn remote(scope: &Scope<'_>, service: &Service, port: &Port, subset: Option<&Sub
 
 /// The groups of which the gateways are asked for one.
 fn asked(service: &Service, subset: &Subset) -> BTreeSet<GroupId> {
-    match group(service, subset) {
-        Some(one) => [one].into(),
-        None => {
-            let groups = service.imports.values().flat_map(|import| &import.export.groups);
-            groups.filter(|group| bears(&group.labels, subset)).map(|group| group.id.clone()).collect()
-        }
+    if let Some(one) = group(service, subset) {
+        return [one].into();
     }
+    let groups = service.imports.values().flat_map(|import| &import.export.groups);
+    groups.filter(|group| bears(&group.labels, subset)).map(|group| group.id.clone()).collect()
 }
 
 /// What the peer offers of the port, or of these groups of it; nothing if it is not to be routed to, or has nothing

@@ -111,12 +111,11 @@ impl Destination {
             TransportOf::Clear => return Ok(None),
             TransportOf::Mesh(tls) => (self.tls.get_or_init(|| mesh_config(identity, tls)).clone(), &tls.sni),
             TransportOf::Outside(tls) => {
-                let config = match self.tls.get() {
-                    Some(config) => config.clone(),
-                    None => {
-                        let made = outside_config(tls)?;
-                        self.tls.get_or_init(|| made).clone()
-                    }
+                let config = if let Some(config) = self.tls.get() {
+                    config.clone()
+                } else {
+                    let made = outside_config(tls)?;
+                    self.tls.get_or_init(|| made).clone()
                 };
                 (config, &tls.sni)
             }

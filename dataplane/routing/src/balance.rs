@@ -171,7 +171,7 @@ fn stride(total: u64) -> u64 {
     if total < 16 {
         return 1;
     }
-    let golden = (total as f64 * 0.618) as u64;
+    let golden = u64::try_from(u128::from(total) * 618 / 1000).unwrap_or(1);
     (golden.max(1)..total).find(|step| common_divisor(*step, total) == 1).unwrap_or(1)
 }
 

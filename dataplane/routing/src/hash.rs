@@ -79,15 +79,14 @@ impl Key {
             Self::Field(name) => joined(asked.headers, name).map(|value| hash(value.as_bytes())),
             Self::Source => Some(source_hash(source)),
             Self::Parameter(name) => parameter(asked.query(), name).map(|value| hash(value.as_bytes())),
-            Self::Cookie(cookie) => match cookie.value(asked.headers) {
-                Some(value) => Some(hash(value.as_bytes())),
-                None => {
-                    let ttl = cookie.ttl?;
-                    let value = format!("{draw:016x}");
-                    *made = Some(cookie.set(&value, ttl));
-                    Some(hash(value.as_bytes()))
+            Self::Cookie(cookie) => {
+                if let Some(value) = cookie.value(asked.headers) {
+                    return Some(hash(value.as_bytes()));
                 }
-            },
+                let (ttl, value) = (cookie.ttl?, format!("{draw:016x}"));
+                *made = Some(cookie.set(&value, ttl));
+                Some(hash(value.as_bytes()))
+            }
         }
     }
 }
@@ -114,17 +113,14 @@ impl Cookie {
     }
 
     fn set(&self, value: &str, ttl: Duration) -> String {
-        let mut text = format!("{}=\"{value}\"", self.name);
-        if !ttl.is_zero() {
-            text.push_str(&format!("; Max-Age={}", ttl.as_secs()));
-        }
-        if !self.path.is_empty() {
-            text.push_str(&format!("; Path={}", self.path));
-        }
-        for (name, value) in &self.attributes {
-            text.push_str(&if value.is_empty() { format!("; {name}") } else { format!("; {name}={value}") });
-        }
-        text.push_str("; HttpOnly");
-        text
+        let age = (!ttl.is_zero()).then(|| format!("Max-Age={}", ttl.as_secs()));
+        let path = (!self.path.is_empty()).then(|| format!("Path={}", self.path));
+        let attribute = |(name, value): &(Box<str>, Box<str>)| {
+            if value.is_empty() { name.to_string() } else { format!("{name}={value}") }
+        };
+        let mut parts = vec![format!("{}=\"{value}\"", self.name)];
+        parts.extend(age.into_iter().chain(path).chain(self.attributes.iter().map(attribute)));
+        parts.push("HttpOnly".to_owned());
+        parts.join("; ")
     }
 }

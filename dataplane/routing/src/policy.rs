@@ -99,7 +99,7 @@ pub(crate) struct Outliers {
 }
 
 /// Envoy's.
-const LONGEST_EJECTION: Duration = Duration::from_secs(300);
+const LONGEST_EJECTION: Duration = Duration::from_mins(5);
 const RING: u64 = 1024;
 const MAGLEV: u64 = 65_537;
 /// No table may be larger, whatever is asked for.

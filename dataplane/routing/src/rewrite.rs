@@ -44,7 +44,7 @@ fn substitution(text: &str) -> String {
         match character {
             '$' => result.push_str("$$"),
             '\\' => match characters.next() {
-                Some(digit) if digit.is_ascii_digit() => result.push_str(&format!("${{{digit}}}")),
+                Some(digit) if digit.is_ascii_digit() => result.extend(["${", &digit.to_string(), "}"]),
                 Some(other) => result.push(other),
                 None => {}
             },
