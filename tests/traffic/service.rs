@@ -6,7 +6,7 @@ use std::net::IpAddr;
 /// The namespace of everything.
 pub const NAMESPACE: &str = "shop";
 /// What is added to a service's port where the application stands behind a sidecar.
-pub const BEHIND: u16 = 10_000;
+pub const BEHIND: u16 = 20_000;
 
 /// A service.
 #[derive(Debug, Clone, Copy)]
