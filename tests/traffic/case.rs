@@ -29,7 +29,7 @@ pub enum Column {
 pub struct Case {
     /// What it shows.
     pub name: String,
-    /// Istio's resources, in the callers' cluster.
+    /// Istio's resources, in the callers' cluster; `$NAME` stands for the address of the instance NAME.
     #[serde(default)]
     pub resources: String,
     /// What is sent over HTTP, one after the other.
@@ -109,13 +109,13 @@ impl Case {
         !self.differs.contains_key(&column) && (self.only.is_empty() || self.only.contains(&column))
     }
 
-    /// Whether the resources are taken, refused and warned about as the case says; a refusal would otherwise only be
-    /// seen as configuration that never arrives.
+    /// Whether the resources, `filled` with addresses, are taken, refused and warned about as the case says; a refusal
+    /// would otherwise only be seen as configuration that never arrives.
     ///
     /// # Errors
     /// If they are not.
-    pub fn read_resources(&self) -> Result<(), String> {
-        let outcome = warnings(&self.resources);
+    pub fn check_resources(&self, filled: &str) -> Result<(), String> {
+        let outcome = warnings(filled);
         match (&self.refused, outcome) {
             (Some(text), Err(error)) if error.contains(text) => Ok(()),
             (Some(text), Err(error)) => Err(format!("expected an error with {text:?}, came:\n{error}")),

@@ -19,6 +19,7 @@ pub struct Mesh {
     pub cluster: Cluster,
     /// Where the marker's application is.
     pub marker: IpAddr,
+    instances: Vec<Instance>,
     tasks: Tasks,
 }
 
@@ -73,7 +74,7 @@ impl Mesh {
         cluster.write("services.yaml", &format!("{}{}", service::plain(&instances), marker::base(marker)))?;
         start_applications(&instances, 0, ledger).await?;
         start_marker(marker, ledger).await?;
-        let mut mesh = Self { callers: Vec::new(), cluster, marker, tasks: Tasks::default() };
+        let mut mesh = Self { callers: Vec::new(), cluster, marker, instances, tasks: Tasks::default() };
         mesh.cluster.start_control_plane(&mut tasks);
         if columns.contains(&Column::Sidecar) {
             let (workload, at) = mesh.caller("sidecar", range, 0)?;
@@ -113,12 +114,18 @@ impl Mesh {
         for instance in &instances {
             east.start_sidecar(&mut tasks, &beside(instance))?;
         }
-        let mut mesh = Self { callers: Vec::new(), cluster: west, marker, tasks: Tasks::default() };
+        let mut mesh = Self { callers: Vec::new(), cluster: west, marker, instances, tasks: Tasks::default() };
         let (workload, at) = mesh.caller("remote", range, 0)?;
         mesh.cluster.start_sidecar(&mut tasks, &workload)?;
         mesh.callers.push(Caller { column: Column::Remote, mesh: at, envoy: None });
         mesh.tasks = tasks;
         Ok(mesh)
+    }
+
+    /// `text` with the instances' addresses in the places of their names.
+    pub fn filled(&self, text: &str) -> String {
+        let fill = |text: String, one: &Instance| text.replace(&format!("${}", one.name()), &one.address.to_string());
+        self.instances.iter().fold(text.to_owned(), fill)
     }
 
     /// Ends it.

@@ -62,19 +62,19 @@ impl Rig {
 
     /// Runs one case in every column.
     pub async fn run(&self, number: usize, case: &Case) -> Vec<(Column, Verdict)> {
-        if case.refused.is_some() {
-            let verdict =
-                || case.read_resources().map_or_else(|error| Verdict::Fails(vec![error]), |()| Verdict::Holds);
-            return self.callers().take(1).map(|caller| (caller.column, verdict())).collect();
-        }
-        if let Err(error) = case.read_resources() {
-            let fails = |caller: &Caller| (caller.column, Verdict::Fails(vec![error.clone()]));
-            return self.callers().map(fails).collect();
-        }
+        let all = |verdict: &dyn Fn() -> Verdict| self.callers().map(|caller| (caller.column, verdict())).collect();
         for mesh in &self.meshes {
-            let text = format!("{}\n{}", case.resources, marker::resources(number, mesh.marker));
+            let filled = mesh.filled(&case.resources);
+            if let Err(error) = case.check_resources(&filled) {
+                return all(&|| Verdict::Fails(vec![error.clone()]));
+            }
+            if case.refused.is_some() {
+                // Who would have asked makes no difference.
+                return self.callers().take(1).map(|caller| (caller.column, Verdict::Holds)).collect();
+            }
+            let text = format!("{filled}\n{}", marker::resources(number, mesh.marker));
             if let Err(error) = mesh.cluster.write("case.yaml", &text) {
-                return self.callers().map(|caller| (caller.column, Verdict::Fails(vec![error.to_string()]))).collect();
+                return all(&|| Verdict::Fails(vec![format!("{error:#}")]));
             }
         }
         join_all(self.callers().map(async |caller| (caller.column, self.ask(number, case, caller).await))).await
