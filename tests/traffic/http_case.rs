@@ -1,0 +1,72 @@
+//! A step of a case: HTTP requests that are all alike.
+
+use crate::expect::Expect;
+use crate::value::Texts;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// Requests, and what is expected of them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct HttpCase {
+    /// The service's short name and port.
+    pub to: Target,
+    /// What is asked for, if not the service by its full name and port.
+    #[serde(default)]
+    pub authority: Option<String>,
+    #[serde(default = "get")]
+    pub method: String,
+    #[serde(default = "root")]
+    pub path: String,
+    /// Whether HTTP/2 is spoken, without an upgrade.
+    #[serde(default)]
+    pub http2: bool,
+    #[serde(default)]
+    pub headers: BTreeMap<String, Texts>,
+    #[serde(default)]
+    pub body: String,
+    /// How many of them.
+    #[serde(default = "once")]
+    pub times: usize,
+    #[serde(default)]
+    pub expect: Expect,
+}
+
+/// A service and its port, such as `reviews:9080`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Target {
+    pub service: String,
+    pub port: u16,
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+fn root() -> String {
+    "/".to_owned()
+}
+
+pub fn once() -> usize {
+    1
+}
+
+// === impl Target ===
+
+impl Target {
+    /// The service's full name and its port.
+    pub fn authority(&self) -> String {
+        format!("{}.shop.svc.cluster.local:{}", self.service, self.port)
+    }
+}
+
+impl TryFrom<String> for Target {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let split = text.split_once(':').and_then(|(service, port)| Some((service, port.parse().ok()?)));
+        let (service, port) = split.ok_or_else(|| format!("{text:?} is not SERVICE:PORT"))?;
+        Ok(Self { service: service.to_owned(), port })
+    }
+}

