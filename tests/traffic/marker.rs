@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub const INSTANCE: &str = "marker-v1";
 /// Whether the proxy itself answers with the case's number, as a VirtualService tells it to; else a service of the
 /// case's number appears.
-const BY_ANSWER: bool = false;
+const BY_ANSWER: bool = true;
 
 /// The resources that stay: the host that the marker is for, with an application at `address`.
 pub fn base(address: IpAddr) -> String {

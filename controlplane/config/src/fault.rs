@@ -18,7 +18,7 @@ pub struct Fault {
 pub struct Delay {
     /// How long.
     pub time: Duration,
-    /// How many of the requests.
+    /// How many of the requests; none where nothing is said, as Istio has it.
     pub share: Percentage,
 }
 
@@ -89,7 +89,7 @@ fn delay(at: &Field<'_>) -> Result<Option<Delay>, ResourceError> {
     };
     Ok(Some(Delay {
         time: wait.ok_or_else(|| time.refuse("a time such as 5s; this field is required"))?,
-        share: share.unwrap_or(Percentage::ALL),
+        share: share.unwrap_or(Percentage::NONE),
     }))
 }
 
@@ -108,7 +108,7 @@ fn abort(at: &Field<'_>) -> Result<Option<Abort>, ResourceError> {
         (None, Some(name)) => AbortStatus::Grpc(grpc_code(&grpc, name)?),
         (None, None) => return Err(at.refuse("httpStatus or grpcStatus")),
     };
-    let share = Percentage::read(&fields.get("percentage"))?.unwrap_or(Percentage::ALL);
+    let share = Percentage::read(&fields.get("percentage"))?.unwrap_or(Percentage::NONE);
     Ok(Some(Abort { status, share }))
 }
 

@@ -11,6 +11,8 @@ const WANTED: &str = "a percentage, 0 to 100";
 // === impl Percentage ===
 
 impl Percentage {
+    /// None.
+    pub const NONE: Self = Self(0);
     /// All.
     pub const ALL: Self = Self(1_000_000);
 

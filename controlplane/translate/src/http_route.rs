@@ -125,13 +125,14 @@ fn forward(
     }
 }
 
-/// A route's only destination has no place of its own for its operations: they follow the route's.
+/// A route's only destination has no place of its own for its operations: they follow the route's. Of two authorities
+/// the route's counts, as it does where there are several destinations (Istio's rule).
 fn join(into: &mut Mutations, from: Mutations) {
     into.request.add.extend(from.request.add);
     into.request.remove.extend(from.request.remove);
     into.response.add.extend(from.response.add);
     into.response.remove.extend(from.response.remove);
-    into.authority = from.authority.or(into.authority.take());
+    into.authority = into.authority.take().or(from.authority);
 }
 
 fn weight(scope: &Scope<'_>, split: &Split, port: u16) -> ClusterWeight {

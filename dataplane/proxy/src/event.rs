@@ -1,7 +1,7 @@
 //! Something that happens once, and that others wait for.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 use tokio::sync::Notify;
 
 /// Waits for it.
@@ -13,7 +13,7 @@ pub(crate) struct Cause(Event);
 
 #[derive(Default)]
 struct State {
-    happened: AtomicBool,
+    happened: OnceLock<Instant>,
     waiting: Notify,
 }
 
@@ -26,10 +26,15 @@ impl Event {
         (event.clone(), Cause(event))
     }
 
+    /// When it happened, if it did.
+    pub(crate) fn when(&self) -> Option<Instant> {
+        self.0.happened.get().copied()
+    }
+
     pub(crate) async fn wait(&self) {
         loop {
             let notified = self.0.waiting.notified();
-            if self.0.happened.load(Ordering::Acquire) {
+            if self.0.happened.get().is_some() {
                 return;
             }
             notified.await;
@@ -42,7 +47,8 @@ impl Event {
 impl Drop for Cause {
     fn drop(&mut self) {
         let state = &self.0.0;
-        state.happened.store(true, Ordering::Release);
+        // There is one cause only.
+        let _ = state.happened.set(Instant::now());
         state.waiting.notify_waiters();
     }
 }

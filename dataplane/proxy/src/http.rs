@@ -42,6 +42,9 @@ pub(crate) struct Caller {
     pub(crate) inbound: Option<Arc<Series>>,
 }
 
+/// What a caller reads that was not answered in time: Envoy's words, which tools look for.
+const TIMEOUT: &str = "upstream request timeout";
+
 /// Where a request goes, and what it takes along.
 struct Way<'a> {
     route: &'a Route,
@@ -191,7 +194,7 @@ impl Caller {
             destination: self.destination,
             counts_attempts: route.counts_attempts && self.direction == Direction::Outbound,
         };
-        let end = outgoing.end.clone();
+        let (end, began) = (outgoing.end.clone(), Instant::now());
         let sent = match way.timeout {
             None => sending.send(outgoing).await,
             Some(limit) => tokio::select! {
@@ -199,13 +202,16 @@ impl Caller {
                 () = passed(end.as_ref(), limit) => Err(Refusal {
                     status: StatusCode::GATEWAY_TIMEOUT,
                     flag: Flag::Timeout,
-                    reason: format!("no answer within {limit:?}"),
+                    reason: TIMEOUT.to_owned(),
                 }),
             },
         };
         match sent {
             Ok(sent) => {
-                let mut response = self.respond(asked, sent, switching, &way, fields.as_ref());
+                // The time runs from the request's end; while that is not there, nobody knows how long there is.
+                let ended = end.as_ref().map_or(Some(began), Event::when);
+                let deadline = way.timeout.zip(ended).map(|(limit, ended)| ended + limit);
+                let mut response = self.respond(asked, sent, switching, &way, fields.as_ref(), deadline);
                 if let Some(cookie) = alike.cookie.and_then(|cookie| cookie.parse().ok()) {
                     response.headers_mut().append(SET_COOKIE, cookie);
                 }
@@ -215,7 +221,7 @@ impl Caller {
                 let series = self.inbound.clone();
                 let of_upstream = || self.shared.telemetry.outbound(&way.upstream.settings, None, None);
                 let series = series.unwrap_or_else(of_upstream);
-                let mut response = asked.refuse(&series, status, flag, format!("{reason}\n"));
+                let mut response = asked.refuse(&series, status, flag, reason);
                 if flag == Flag::Overflow {
                     response.headers_mut().insert(headers::OVERLOADED, HeaderValue::from_static("true"));
                 }
@@ -248,6 +254,7 @@ impl Caller {
         switching: Option<hyper::upgrade::OnUpgrade>,
         way: &Way<'_>,
         fields: Option<&HeaderMap>,
+        deadline: Option<Instant>,
     ) -> Response<ResponseBody> {
         let Sent { answered, destination, flag, place } = sent;
         let Answered { mut response, carrier, series, busy } = answered;
@@ -263,7 +270,6 @@ impl Caller {
         let context = self.context(&asked, way.route);
         way.target.response.apply(response.headers_mut(), fields, &context);
         way.route.response.apply(response.headers_mut(), fields, &context);
-        let deadline = way.timeout.map(|limit| asked.began + limit);
         let mut exchange = Exchange::new(self.shared.clone(), asked, series, destination, carrier, busy.with(place));
         exchange.flagged(flag);
         match switching {

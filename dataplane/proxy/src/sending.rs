@@ -109,7 +109,7 @@ impl Sending<'_> {
                     if failure.kind != Kind::Stale && failure.kind != Kind::Overflow {
                         self.report(&destination, Report::Nothing);
                     }
-                    let free = matches!(failure.kind, Kind::Stale | Kind::Refused) && stale > 0;
+                    let free = stale > 0 && self.is_free(&failure);
                     let retry = (!free).then(|| upstream.usage.begin(UseKind::Retry, limits));
                     let may_repeat = free || (left > 0 && self.is_retried(failure.kind) && retry.is_some());
                     let refusal = self.refusal(&failure);
@@ -154,11 +154,21 @@ impl Sending<'_> {
         }
     }
 
+    /// Whether it may be sent again without counting as a retry: nothing of it was looked at.
+    fn is_free(&self, failure: &Failure) -> bool {
+        match failure.kind {
+            Kind::Refused => true,
+            // If something was sent, a route that tries again after that counts it.
+            Kind::Stale => failure.request.is_some() || !self.retries.wants_after(routing::Failure::Reset),
+            _ => false,
+        }
+    }
+
     fn is_retried(&self, kind: Kind) -> bool {
         self.retries.wants_after(match kind {
             Kind::Connect => routing::Failure::Connect,
-            Kind::Refused | Kind::Stale => routing::Failure::Refused,
-            Kind::Reset | Kind::Late => routing::Failure::Reset,
+            Kind::Refused => routing::Failure::Refused,
+            Kind::Stale | Kind::Reset | Kind::Late => routing::Failure::Reset,
             Kind::Overflow => return false,
         })
     }

@@ -142,25 +142,35 @@ impl FieldMatch {
     }
 
     fn matches(&self, asked: &Asked<'_>) -> bool {
-        let value = self.name.value(asked);
-        let Some(wanted) = &self.wanted else { return value.is_some() != self.inverted };
-        match value {
-            None if !self.missing_is_empty => false,
-            value => wanted.matches(&value.unwrap_or_default()) != self.inverted,
+        let Some(wanted) = &self.wanted else { return self.name.is_there(asked) != self.inverted };
+        if !self.name.is_there(asked) {
+            return self.missing_is_empty && wanted.matches("") != self.inverted;
         }
+        self.name.any(asked, |value| wanted.matches(value)) != self.inverted
     }
 }
 
 // === impl FieldName ===
 
 impl FieldName {
-    fn value<'a>(&self, asked: &Asked<'a>) -> Option<Cow<'a, str>> {
+    fn is_there(&self, asked: &Asked<'_>) -> bool {
         match self {
-            Self::Field(name) => joined(asked.headers, name),
-            Self::Method => Some(asked.method.as_str().into()),
-            Self::Authority => Some(asked.authority.into()),
-            Self::Scheme => Some(asked.scheme.into()),
-            Self::Path => Some(asked.target.into()),
+            Self::Field(name) => asked.headers.contains_key(name),
+            _ => true,
+        }
+    }
+
+    /// Whether one of the field's values is `right`: each counts for itself, as in Envoy, so that nobody gets by a
+    /// condition by sending the field twice.
+    fn any(&self, asked: &Asked<'_>, right: impl Fn(&str) -> bool) -> bool {
+        match self {
+            Self::Field(name) => {
+                asked.headers.get_all(name).iter().any(|value| right(&String::from_utf8_lossy(value.as_bytes())))
+            }
+            Self::Method => right(asked.method.as_str()),
+            Self::Authority => right(asked.authority),
+            Self::Scheme => right(asked.scheme),
+            Self::Path => right(asked.target),
         }
     }
 }
