@@ -37,12 +37,12 @@ const GRPC: &str = "application/grpc";
 pub async fn start(address: SocketAddr, instance: String, ledger: Arc<Ledger>) -> io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
+        while let Ok((tcp, peer)) = listener.accept().await {
             // An answer is small, and nobody should wait for its acknowledgement.
             let _ = tcp.set_nodelay(true);
             let (instance, ledger) = (instance.clone(), ledger.clone());
             tokio::spawn(async move {
-                let service = service_fn(move |request| serve(instance.clone(), ledger.clone(), request));
+                let service = service_fn(move |request| serve(instance.clone(), ledger.clone(), peer, request));
                 // Callers leave as they like.
                 let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(tcp), service).await;
             });
@@ -51,13 +51,18 @@ pub async fn start(address: SocketAddr, instance: String, ledger: Arc<Ledger>) -
     Ok(())
 }
 
-async fn serve(instance: String, ledger: Arc<Ledger>, request: Request<Incoming>) -> io::Result<Response<Body>> {
+async fn serve(
+    instance: String,
+    ledger: Arc<Ledger>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> io::Result<Response<Body>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-    let seen = saw(&instance, &head, &body);
+    let seen = saw(&instance, peer, &head, &body);
     let answer = json!({
         "instance": seen.instance, "method": seen.method, "path": seen.path, "authority": seen.authority,
-        "version": format!("{:?}", head.version), "headers": seen.headers, "body": seen.body,
+        "version": seen.version, "headers": seen.headers, "body": seen.body,
     });
     let attempt = ledger.write(seen);
     let asked = Asked { headers: &head.headers };
@@ -77,12 +82,14 @@ async fn serve(instance: String, ledger: Arc<Ledger>, request: Request<Incoming>
     Ok(response)
 }
 
-fn saw(instance: &str, head: &http::request::Parts, body: &[u8]) -> Seen {
+fn saw(instance: &str, peer: SocketAddr, head: &http::request::Parts, body: &[u8]) -> Seen {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let host = || head.headers.get(HOST).map(text).unwrap_or_default();
     Seen {
         instance: instance.to_owned(),
         method: head.method.to_string(),
+        version: format!("{:?}", head.version),
+        peer,
         path: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
         authority: head.uri.authority().map_or_else(host, ToString::to_string),
         headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),

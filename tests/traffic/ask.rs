@@ -33,17 +33,15 @@ pub struct Outcome {
 #[derive(Debug, Default)]
 pub struct Numbers(AtomicU64);
 
-/// How many requests of a step are under way at once.
-const AT_ONCE: usize = 4;
 const STREAM_LIMIT: Duration = Duration::from_secs(10);
 
 /// Sends the requests of a step to the caller's proxy at `mesh`, over connections that are kept.
 pub async fn requests(mesh: IpAddr, step: &HttpCase, numbers: &Numbers) -> Vec<Outcome> {
     let at = SocketAddr::new(mesh, step.to.port);
-    let workers = (0..step.times.min(AT_ONCE)).map(|worker| async move {
+    let workers = (0..step.times.min(step.at_once)).map(|worker| async move {
         let mut client = Client::new(at, step.http2);
         let mut outcomes = Vec::new();
-        for _ in (worker..step.times).step_by(AT_ONCE) {
+        for _ in (worker..step.times).step_by(step.at_once) {
             let number = numbers.next();
             let request = request(step, &number);
             let began = Instant::now();

@@ -7,7 +7,7 @@ use crate::ledger::{Ledger, Seen};
 use crate::stream_case::StreamExpect;
 use crate::value::differ;
 use http::HeaderMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ pub async fn requests(expect: &Expect, outcomes: &[Outcome], ledger: &Ledger) ->
     let mut wrong = Vec::new();
     wrong.extend(statuses(expect, outcomes));
     wrong.extend(instances(expect, outcomes, ledger));
+    wrong.extend(together(expect, outcomes, ledger));
     if let Some(mirrored) = &expect.mirrored {
         wrong.extend(copies(mirrored, outcomes, ledger).await);
     }
@@ -46,6 +47,8 @@ pub fn streams(expect: &StreamExpect, outcomes: &[Result<String, String>]) -> Ve
     wrong.truncate(1);
     if expect.refused {
         wrong.extend((!counts.is_empty()).then(|| format!("expected no connection, reached {counts:?}")));
+    } else if expect.same_instance && counts.len() != 1 {
+        wrong.push(format!("expected one instance for all, reached {counts:?}"));
     } else if let Some(shares) = shares(expect.instance.as_deref(), &expect.instances) {
         wrong.extend(differ(&shares, &counts, outcomes.len()));
     }
@@ -80,6 +83,17 @@ fn instances(expect: &Expect, outcomes: &[Outcome], ledger: &Ledger) -> Option<S
         *counts.entry(seen.instance).or_insert(0) += 1;
     }
     differ(&wanted, &counts, outcomes.len()).map(|differ| format!("instances: {differ}"))
+}
+
+/// What is wrong with the instances that got them together, and with the connections.
+fn together(expect: &Expect, outcomes: &[Outcome], ledger: &Ledger) -> Option<String> {
+    let seen: Vec<Seen> = outcomes.iter().filter_map(|outcome| ledger.originals(&outcome.number).pop()).collect();
+    let instances: BTreeSet<&str> = seen.iter().map(|seen| seen.instance.as_str()).collect();
+    if expect.same_instance && (instances.len() != 1 || seen.len() != outcomes.len()) {
+        return Some(format!("instances: expected one for all, saw {instances:?}"));
+    }
+    let connections = seen.iter().map(|seen| seen.peer).collect::<BTreeSet<_>>().len();
+    unlike("connections", expect.connections.as_ref(), Some(&connections))
 }
 
 /// Waits until copies have arrived as expected, or no more come.
@@ -135,6 +149,12 @@ fn response(expect: &Expect, reply: &Reply) -> Vec<String> {
     for (name, value) in &expect.headers {
         wrong.extend(absent_or(&format!("response header {name}"), value.as_ref(), joined(&reply.headers, name)));
     }
+    for (name, part) in &expect.header_contains {
+        let came = joined(&reply.headers, name);
+        if !came.as_ref().is_some_and(|came| came.contains(part)) {
+            wrong.push(format!("response header {name}: expected {part:?} in it, came {came:?}"));
+        }
+    }
     wrong.extend(unlike("body", expect.body.as_ref(), Some(&reply.body)));
     if let Some(part) = expect.body_contains.as_ref().filter(|part| !reply.body.contains(*part)) {
         wrong.push(format!("body: expected {part:?} in it, came {:?}", reply.body));
@@ -152,6 +172,7 @@ fn request(wanted: &SeenAs, seen: &Seen) -> Vec<String> {
     wrong.extend(unlike("method seen", wanted.method.as_ref(), Some(&seen.method)));
     wrong.extend(unlike("path seen", wanted.path.as_ref(), Some(&seen.path)));
     wrong.extend(unlike("authority seen", wanted.authority.as_ref(), Some(&seen.authority)));
+    wrong.extend(unlike("version seen", wanted.version.as_ref(), Some(&seen.version)));
     wrong.extend(unlike("body seen", wanted.body.as_ref(), Some(&seen.body)));
     for (name, value) in &wanted.headers {
         wrong.extend(absent_or(&format!("header seen {name}"), value.as_ref(), seen.header(name)));

@@ -14,10 +14,16 @@ pub struct Expect {
     pub instance: Option<String>,
     /// The share of each instance.
     pub instances: BTreeMap<String, f64>,
+    /// Whether all went to the same instance, whichever it is.
+    pub same_instance: bool,
+    /// Over how many connections the applications got them.
+    pub connections: Option<usize>,
     /// What the application saw of each.
     pub seen: Option<SeenAs>,
     /// Header fields of the response; absent where null.
     pub headers: BTreeMap<String, Option<String>>,
+    /// Parts of header fields of the response.
+    pub header_contains: BTreeMap<String, String>,
     /// The response's body.
     pub body: Option<String>,
     /// Part of the response's body.
@@ -39,6 +45,8 @@ pub struct SeenAs {
     pub method: Option<String>,
     pub path: Option<String>,
     pub authority: Option<String>,
+    /// `HTTP/1.1` or `HTTP/2.0`.
+    pub version: Option<String>,
     /// Header fields, those of one name joined with a comma; absent where null.
     pub headers: BTreeMap<String, Option<String>>,
     pub body: Option<String>,

@@ -28,6 +28,9 @@ pub struct HttpCase {
     /// How many of them.
     #[serde(default = "once")]
     pub times: usize,
+    /// How many of them are under way at once.
+    #[serde(default = "few")]
+    pub at_once: usize,
     #[serde(default)]
     pub expect: Expect,
 }
@@ -46,6 +49,10 @@ fn get() -> String {
 
 fn root() -> String {
     "/".to_owned()
+}
+
+fn few() -> usize {
+    4
 }
 
 pub fn once() -> usize {

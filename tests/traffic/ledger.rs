@@ -1,6 +1,7 @@
 //! What the applications saw, by the number that each request carries.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Mutex;
 
 /// The header field with a request's number. Proxies make and change `x-request-id`; this one is nobody's business.
@@ -14,6 +15,9 @@ pub struct Seen {
     /// With the query.
     pub path: String,
     pub authority: String,
+    pub version: String,
+    /// The connection that it came over.
+    pub peer: SocketAddr,
     pub headers: Vec<(String, String)>,
     pub body: String,
 }

@@ -31,6 +31,8 @@ pub struct StreamExpect {
     pub instance: Option<String>,
     /// The share of each instance.
     pub instances: BTreeMap<String, f64>,
+    /// Whether all went to the same instance, whichever it is.
+    pub same_instance: bool,
     /// Whether the connection ends before the server said anything.
     pub refused: bool,
 }

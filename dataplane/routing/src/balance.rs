@@ -66,7 +66,10 @@ impl Balance {
     pub(crate) fn pick(&self, wanted: &Wanted<'_>, draw: &mut impl FnMut() -> u64) -> Option<&Arc<Endpoint>> {
         let now = wanted.now;
         let fresh = |endpoint: &Endpoint| !wanted.tried.contains(&endpoint.id);
-        let usable = |level: &Level, endpoint: &Endpoint| !endpoint.load.is_ejected(now) || self.panics(level, now);
+        // What was left out under a policy that is gone is not left out any more.
+        let ejects = self.outliers.is_some();
+        let usable =
+            |level: &Level, endpoint: &Endpoint| !ejects || !endpoint.load.is_ejected(now) || self.panics(level, now);
         let mut of = |fits: &dyn Fn(&Endpoint) -> bool| {
             self.levels.iter().find_map(|level| {
                 self.choose(level, wanted, &|endpoint| fits(endpoint) && usable(level, endpoint), draw)
