@@ -72,6 +72,9 @@ pub struct ServerSettings {
     /// After a reconnect: how long clusters and endpoints that are gone stay, so that listeners and routes can be
     /// answered first, in milliseconds. Default 1000.
     pub removal_delay_ms: u64,
+    /// How long listeners and routes wait for the client to take the clusters and endpoints that came with them, in
+    /// milliseconds; then they are sent all the same. Default 2000.
+    pub settle_ms: u64,
 }
 
 /// The aggregated discovery service over a [`Source`].
@@ -112,6 +115,7 @@ impl Default for ServerSettings {
             first_request_timeout_ms: 10_000,
             write_timeout_ms: 30_000,
             removal_delay_ms: 1000,
+            settle_ms: 2000,
         }
     }
 }

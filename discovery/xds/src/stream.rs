@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! request  -> Subscription.receive -> observe -> next() of that type        -> bounded queue -> client
-//! snapshot -> Subscription.moved   -> next() of all types, in push order    -> bounded queue -> client
+//! snapshot -> Subscription.moved   -> clusters, endpoints; once they are taken: the others, then removals -> client
 //! ```
+//! Make before break: a route must not name a cluster that the client has not taken in yet, and no acknowledgement comes
+//! before what it acknowledges is in use.
 //! While the client does not read, the task waits at the queue and snapshots pass it by: it then sends the latest only.
 
 use crate::server::{Event, ServerSettings, Source};
@@ -32,7 +34,19 @@ pub(crate) struct Stream<W: Wire, S: Source> {
     queue: mpsc::Sender<W::Response>,
     /// When clusters and endpoints that a reconnected client still holds, but that are gone, are removed.
     removal: Option<Instant>,
+    /// What waits for clusters and endpoints to be taken.
+    held: Option<Held>,
     rate: Rate,
+}
+
+/// Listeners, routes and removals that wait.
+struct Held {
+    /// The snapshot that the client's listeners and routes are of.
+    old: Arc<Snapshot>,
+    /// Clusters whose endpoints the client is still to ask for.
+    awaited: Vec<Arc<str>>,
+    /// When they wait no longer.
+    until: Instant,
 }
 
 /// The client's end of the queue. It ends with the status of [`Cut`], at once, whatever is still in the queue.
@@ -72,6 +86,7 @@ impl<W: Wire, S: Source> Stream<W, S> {
             subscriptions: type_url::ORDER.map(|type_url| Subscription::new(type_url, W::VARIANT, limits)),
             queue,
             removal: None,
+            held: None,
             rate: Rate { window: Instant::now(), seen: 0 },
         }
     }
@@ -94,7 +109,7 @@ impl<W: Wire, S: Source> Stream<W, S> {
     async fn serve(&mut self, first: W::Request, mut inbound: Streaming<W::Request>) -> Result<(), Status> {
         self.request(W::take(first)).await?;
         loop {
-            let removal = self.removal;
+            let (removal, held) = (self.removal, self.held.as_ref().map(|held| held.until));
             tokio::select! {
                 request = inbound.message() => match request? {
                     Some(request) => self.request(W::take(request)).await?,
@@ -105,6 +120,7 @@ impl<W: Wire, S: Source> Stream<W, S> {
                     self.push().await?;
                 }
                 () = at(removal) => self.send_removals().await?,
+                () = at(held) => self.release().await?,
                 () = self.queue.closed() => return Ok(()),
             }
         }
@@ -119,9 +135,14 @@ impl<W: Wire, S: Source> Stream<W, S> {
             return unknown(&asked.type_url);
         };
         self.receive(index, asked.request)?;
-        self.send_type(index, Phase::Make, &self.current.clone()).await?;
+        if self.held.is_none() || ![LISTENER, ROUTE].contains(&index) {
+            self.send_type(index, Phase::Make, &self.current.clone()).await?;
+        }
         // What was told to a type may be awaited in another: clusters wait for their endpoints.
         self.send_type(ENDPOINT, Phase::Make, &self.current.clone()).await?;
+        if self.is_settled() {
+            self.release().await?;
+        }
         if self.removal.is_none() {
             self.removal = Some(Instant::now() + Duration::from_millis(self.settings.removal_delay_ms));
         }
@@ -152,6 +173,29 @@ impl<W: Wire, S: Source> Stream<W, S> {
         for subscription in &mut self.subscriptions {
             subscription.moved(&self.current, &old);
         }
+        // Pushes that come while others wait do not let those wait any longer.
+        let (old, until) = match self.held.take() {
+            Some(held) => (held.old, held.until),
+            None => (old, Instant::now() + Duration::from_millis(self.settings.settle_ms)),
+        };
+        let endpoints = self.current.get(type_url::ENDPOINT).keys();
+        let awaited = endpoints.filter(|name| !self.subscriptions[ENDPOINT].was_sent(name)).cloned().collect();
+        self.send_type(CLUSTER, Phase::Make, &old).await?;
+        self.send_type(ENDPOINT, Phase::Make, &old).await?;
+        self.held = Some(Held { old, awaited, until });
+        if self.is_settled() { self.release().await } else { Ok(()) }
+    }
+
+    /// Whether the client has taken all clusters and endpoints that it was sent, and asked for those that it must.
+    fn is_settled(&self) -> bool {
+        let endpoints = &self.subscriptions[ENDPOINT];
+        let has_asked = |held: &Held| held.awaited.iter().all(|name| endpoints.was_sent(name));
+        self.subscriptions[CLUSTER].is_settled() && endpoints.is_settled() && self.held.as_ref().is_some_and(has_asked)
+    }
+
+    /// Sends what has waited, if anything has: make, then break.
+    async fn release(&mut self) -> Result<(), Status> {
+        let Some(Held { old, .. }) = self.held.take() else { return Ok(()) };
         for index in 0..self.subscriptions.len() {
             self.send_type(index, Phase::Make, &old).await?;
         }
@@ -188,6 +232,8 @@ impl<W: Wire, S: Source> Stream<W, S> {
 /// Places in [`type_url::ORDER`].
 const CLUSTER: usize = 0;
 const ENDPOINT: usize = 1;
+const LISTENER: usize = 2;
+const ROUTE: usize = 3;
 
 fn unknown(type_url: &str) -> Result<(), Status> {
     if type_url.contains("debug") {

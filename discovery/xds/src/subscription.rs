@@ -163,6 +163,16 @@ impl Subscription {
         self.again.extend(names.iter().cloned());
     }
 
+    /// Whether the client has said of every response what became of it.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Whether the client was sent `name`, or that there is none.
+    pub(crate) fn was_sent(&self, name: &str) -> bool {
+        self.sent.contains_key(name)
+    }
+
     /// Notes that `new` takes the place of `old`. What was rejected gets another try if its type changed at all, because
     /// a client may have dropped the good together with the bad.
     pub(crate) fn moved(&mut self, new: &Snapshot, old: &Snapshot) {
