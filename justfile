@@ -3,13 +3,17 @@
 # Formatting, lints, dependency rules and tests.
 check:
     cargo fmt --all --check
-    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --workspace --all-targets --features traffic-tests --locked -- -D warnings
     cargo deny --log-level error check bans licenses sources
     cargo test --workspace --locked
 
 # The main job as assertions.
 demo:
     cargo run --release -- demo --check
+
+# The table of traffic cases on our sidecar, on Envoy (named by ENVOY), and across clusters.
+traffic:
+    cargo test --locked --features traffic-tests --test traffic
 
 # What needs root, etcd or Envoy, and takes longer.
 e2e:

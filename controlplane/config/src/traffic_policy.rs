@@ -66,8 +66,10 @@ impl TrafficPolicy {
     pub(crate) fn read(at: &Field<'_>, source: &mut Source) -> Result<Self, ResourceError> {
         let fields = at.fields(GENERAL)?;
         let tunnel = fields.get("tunnel");
-        if tunnel.is_present() {
-            source.warn(&tunnel, "not honoured yet: connections are made without it");
+        for at in [&tunnel, &fields.get("proxyProtocol")] {
+            if at.is_present() {
+                source.warn(at, "not honoured yet: connections are made without it");
+            }
         }
         let mut ports = BTreeMap::new();
         for item in fields.get("portLevelSettings").items()? {
