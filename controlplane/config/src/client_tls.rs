@@ -51,7 +51,7 @@ impl ClientTls {
         }
         let fields = at.fields(FIELDS)?;
         for name in ["credentialName", "caCrl"] {
-            if fields.get(name).is_present() {
+            if fields.get(name).text()?.is_some() {
                 source.warn(&fields.get(name), "not honoured yet");
             }
         }

@@ -79,6 +79,11 @@ impl ConnectionPool {
         if connect.duration(LEAST)?.is_some_and(|time| time.subsec_nanos() % 1_000_000 != 0) {
             return Err(connect.refuse("whole milliseconds"));
         }
+        let h2_upgrade = upgrade(&http.get("h2UpgradePolicy"))?;
+        let use_client_protocol = http.get("useClientProtocol").boolean()?.unwrap_or_default();
+        if use_client_protocol && h2_upgrade == Some(true) {
+            return Err(http.get("useClientProtocol").refuse("false beside the h2UpgradePolicy UPGRADE"));
+        }
         Ok(Some(Self {
             max_connections: count(tcp.get("maxConnections"))?,
             connect_timeout: connect.duration(LEAST)?,
@@ -90,8 +95,8 @@ impl ConnectionPool {
             max_requests_per_connection: count(http.get("maxRequestsPerConnection"))?,
             max_retries: count(http.get("maxRetries"))?,
             http_idle_timeout: http.get("idleTimeout").duration(LEAST)?,
-            h2_upgrade: upgrade(&http.get("h2UpgradePolicy"))?,
-            use_client_protocol: http.get("useClientProtocol").boolean()?.unwrap_or_default(),
+            h2_upgrade,
+            use_client_protocol,
             max_concurrent_streams: count(http.get("maxConcurrentStreams"))?,
             http2_keepalive: http2_keepalive(&http.get("http2KeepAlive"))?,
         }))

@@ -1,6 +1,6 @@
 //! Which pages of other origins may ask (the Fetch standard's CORS protocol).
 
-use crate::StringMatch;
+use crate::{StringMatch, header_operations};
 use resource::{Field, ResourceError, Source};
 use std::time::Duration;
 
@@ -48,17 +48,31 @@ impl CorsPolicy {
             Some("IGNORE") => false,
             Some(_) => return Err(unmatched.refuse("UNSPECIFIED, FORWARD or IGNORE")),
         };
-        let texts = |name: &str| fields.get(name).text_items();
+        let texts = |name: &str| tokens(&fields.get(name));
+        let max_age = fields.get("maxAge");
+        if max_age.duration(Duration::ZERO)?.is_some_and(|time| time.subsec_nanos() != 0) {
+            return Err(max_age.refuse("whole seconds"));
+        }
         Ok(Some(Self {
             origins: origins(&fields.get("allowOrigins"), &fields.get("allowOrigin"), source)?,
             methods: texts("allowMethods")?,
             headers: texts("allowHeaders")?,
             exposed: texts("exposeHeaders")?,
-            max_age: fields.get("maxAge").duration(Duration::from_millis(1))?,
+            max_age: max_age.duration(Duration::from_millis(1))?,
             credentials: fields.get("allowCredentials").boolean()?,
             forwards_unmatched,
         }))
     }
+}
+
+/// Methods or names of header fields; both are tokens (RFC 9110, section 5.6.2), as `*` is.
+fn tokens(at: &Field<'_>) -> Result<Vec<String>, ResourceError> {
+    for item in at.items()? {
+        if !header_operations::is_token(item.required_text()?) {
+            return Err(item.refuse("a token: letters, digits and !#$%&'*+-.^_`|~"));
+        }
+    }
+    at.text_items()
 }
 
 /// `allowOrigins`, or else the older `allowOrigin`, whose `*` is all.

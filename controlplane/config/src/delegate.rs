@@ -1,6 +1,6 @@
 //! VirtualServices that hand parts of their routes to others: joined once, so that nobody else knows of it.
 
-use crate::{GatewayName, HttpAction, HttpMatch, HttpRoute, StringMatch, VirtualService};
+use crate::{Fault, GatewayName, HeaderOperations, HttpAction, HttpMatch, HttpRoute, StringMatch, VirtualService};
 use model::Namespace;
 use resource::Warning;
 use std::collections::BTreeMap;
@@ -20,7 +20,14 @@ pub(crate) fn joined(services: Vec<VirtualService>, warnings: &mut Vec<Warning>)
                 continue;
             };
             match parts.get(&(namespace, name.as_str())).filter(|part| part.export_to.includes(&root.namespace)) {
-                Some(part) => http.extend(part.http.iter().filter_map(|leaf| join(&root, &route, leaf))),
+                Some(part) => {
+                    for leaf in &part.http {
+                        match join(&root, &route, leaf) {
+                            Some(joint) => http.push(joint),
+                            None => warnings.push(contradiction(part, &leaf.name, &root)),
+                        }
+                    }
+                }
                 None => warnings.push(missing(&root, namespace, name)),
             }
         }
@@ -38,33 +45,32 @@ fn missing(root: &VirtualService, namespace: &Namespace, name: &str) -> Warning 
     }
 }
 
-/// `leaf` under the conditions of `root`; nothing if the two contradict each other. What the root says goes before
-/// what the leaf says, but the leaf's action is taken.
+fn contradiction(part: &VirtualService, route: &str, root: &VirtualService) -> Warning {
+    let (namespace, name) = (&root.namespace, &root.name);
+    let message = format!("the conditions of route {route:?} do not lie within those of {namespace}/{name}: left out");
+    Warning { position: part.position.clone(), path: "spec.http.match".to_owned(), message }
+}
+
+/// `leaf` under the conditions of `root`; nothing if the two contradict each other. What the leaf says goes before
+/// what the root says (Istio's rule).
 fn join(of: &VirtualService, root: &HttpRoute, leaf: &HttpRoute) -> Option<HttpRoute> {
     let matches = matches(of, &root.matches, &leaf.matches)?;
-    let mut headers = leaf.headers.clone();
-    for (into, from) in [(&mut headers.request, &root.headers.request), (&mut headers.response, &root.headers.response)]
-    {
-        into.set.extend(from.set.clone());
-        into.add.extend(from.add.clone());
-        into.remove.extend(from.remove.iter().cloned());
-    }
-    let fault = if root.fault == crate::Fault::default() { leaf.fault.clone() } else { root.fault.clone() };
+    let nothing = HeaderOperations::default();
     Some(HttpRoute {
         name: joint_name(&root.name, &leaf.name),
         matches,
         action: leaf.action.clone(),
-        rewrite: root.rewrite.clone().or_else(|| leaf.rewrite.clone()),
-        timeout: root.timeout.or(leaf.timeout),
-        retries: root.retries.clone().or_else(|| leaf.retries.clone()),
-        fault,
-        mirrors: if root.mirrors.is_empty() { leaf.mirrors.clone() } else { root.mirrors.clone() },
-        cors: root.cors.clone().or_else(|| leaf.cors.clone()),
-        headers,
+        rewrite: leaf.rewrite.clone().or_else(|| root.rewrite.clone()),
+        timeout: leaf.timeout.or(root.timeout),
+        retries: leaf.retries.clone().or_else(|| root.retries.clone()),
+        fault: if leaf.fault == Fault::default() { root.fault.clone() } else { leaf.fault.clone() },
+        mirrors: if leaf.mirrors.is_empty() { root.mirrors.clone() } else { leaf.mirrors.clone() },
+        cors: leaf.cors.clone().or_else(|| root.cors.clone()),
+        headers: if leaf.headers == nothing { root.headers.clone() } else { leaf.headers.clone() },
     })
 }
 
-/// Every pair of conditions that can hold together; none if no pair can.
+/// Every pair of conditions that can hold together; none if one of the leaf's lies within none of the root's.
 fn matches(of: &VirtualService, root: &[HttpMatch], leaf: &[HttpMatch]) -> Option<Vec<HttpMatch>> {
     let anything = [HttpMatch { gateways: of.gateways.clone(), ..HttpMatch::default() }];
     if root.is_empty() && leaf.is_empty() {
@@ -72,25 +78,24 @@ fn matches(of: &VirtualService, root: &[HttpMatch], leaf: &[HttpMatch]) -> Optio
     }
     let root = if root.is_empty() { &anything[..] } else { root };
     let leaf = if leaf.is_empty() { &[HttpMatch::default()][..] } else { leaf };
-    let pairs: Vec<_> = root.iter().flat_map(|one| leaf.iter().filter_map(move |other| both(one, other))).collect();
-    (!pairs.is_empty()).then_some(pairs)
+    let mut pairs = Vec::new();
+    for other in leaf {
+        let before = pairs.len();
+        pairs.extend(root.iter().filter_map(|one| both(one, other)));
+        if pairs.len() == before {
+            return None;
+        }
+    }
+    Some(pairs)
 }
 
 fn both(root: &HttpMatch, leaf: &HttpMatch) -> Option<HttpMatch> {
     let text = |one: &Option<StringMatch>, other: &Option<StringMatch>| narrower(one.as_ref(), other.as_ref()).ok();
-    let all = |one: &Conditions, other: &Conditions| -> Option<Conditions> {
-        let mut all = one.clone();
-        for (name, condition) in other {
-            let joint = match one.get(name) {
-                Some(first) => narrower(first.as_ref(), condition.as_ref()).ok()?,
-                None => condition.clone(),
-            };
-            all.insert(name.clone(), joint);
-        }
-        Some(all)
-    };
     let is_split = |one: &Option<u16>, other: &Option<u16>| one.is_some() && other.is_some() && one != other;
     if is_split(&root.port, &leaf.port) || contradicts(&root.source_labels, &leaf.source_labels) {
+        return None;
+    }
+    if root.ignore_uri_case != leaf.ignore_uri_case {
         return None;
     }
     if root.source_namespace.is_some()
@@ -112,13 +117,13 @@ fn both(root: &HttpMatch, leaf: &HttpMatch) -> Option<HttpMatch> {
     Some(HttpMatch {
         name: joint_name(&root.name, &leaf.name),
         uri: text(&root.uri, &leaf.uri)?,
-        ignore_uri_case: root.ignore_uri_case || leaf.ignore_uri_case,
+        ignore_uri_case: leaf.ignore_uri_case,
         scheme: text(&root.scheme, &leaf.scheme)?,
         method: text(&root.method, &leaf.method)?,
         authority: text(&root.authority, &leaf.authority)?,
-        headers: all(&root.headers, &leaf.headers)?,
-        without_headers: all(&root.without_headers, &leaf.without_headers)?,
-        query: all(&root.query, &leaf.query)?,
+        headers: all(&root.headers, &leaf.headers, narrower).ok()?,
+        without_headers: all(&root.without_headers, &leaf.without_headers, wider).ok()?,
+        query: all(&root.query, &leaf.query, narrower).ok()?,
         port: root.port.or(leaf.port),
         source_labels,
         source_namespace: root.source_namespace.clone().or_else(|| leaf.source_namespace.clone()),
@@ -136,9 +141,23 @@ fn joint_name(root: &str, leaf: &str) -> String {
 }
 
 type Conditions = BTreeMap<String, Option<StringMatch>>;
+type Joint = fn(Option<&StringMatch>, Option<&StringMatch>) -> Result<Option<StringMatch>, Contradiction>;
 
 /// Two conditions that cannot hold together.
 struct Contradiction;
+
+/// The conditions of both, and `joint` of those that are on the same name.
+fn all(root: &Conditions, leaf: &Conditions, joint: Joint) -> Result<Conditions, Contradiction> {
+    let mut all = root.clone();
+    for (name, condition) in leaf {
+        let condition = match root.get(name) {
+            Some(first) => joint(first.as_ref(), condition.as_ref())?,
+            None => condition.clone(),
+        };
+        all.insert(name.clone(), condition);
+    }
+    Ok(all)
+}
 
 /// The narrower of two conditions, of which the leaf's must lie within the root's.
 ///
@@ -157,6 +176,13 @@ fn narrower(root: Option<&StringMatch>, leaf: Option<&StringMatch>) -> Result<Op
             if fits { Ok(Some(leaf.clone())) } else { Err(Contradiction) }
         }
     }
+}
+
+/// As [`narrower`], of two conditions that must not hold: there the leaf's leaves less over if it is the wider one.
+fn wider(root: Option<&StringMatch>, leaf: Option<&StringMatch>) -> Result<Option<StringMatch>, Contradiction> {
+    let Some(leaf) = leaf else { return Ok(None) };
+    let root = root.ok_or(Contradiction)?;
+    narrower(Some(leaf), Some(root)).map(|_| Some(leaf.clone()))
 }
 
 fn contradicts(root: &BTreeMap<String, String>, leaf: &BTreeMap<String, String>) -> bool {

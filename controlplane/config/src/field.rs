@@ -1,5 +1,6 @@
 //! Rules that many kinds share.
 
+use model::Namespace;
 use resource::{Field, Fields, ResourceError};
 use std::collections::BTreeMap;
 
@@ -11,6 +12,17 @@ pub(crate) fn exclusive(fields: &Fields<'_>, names: &[&str]) -> Result<(), Resou
         None => Ok(()),
         Some(second) => Err(fields.get(second).refuse(format!("nothing beside {first}: one of {}", names.join(", ")))),
     }
+}
+
+/// The port that something is about; any if it is 0, which is what Istio's resources have where nothing is said.
+pub(crate) fn matched_port(at: &Field<'_>) -> Result<Option<u16>, ResourceError> {
+    let port = at.integer(0..=65_535, "a port number, 1 to 65535; 0 is any")?;
+    Ok(port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0))
+}
+
+/// The namespace at `at`, if it says one: an empty text says none.
+pub(crate) fn namespace(at: &Field<'_>) -> Result<Option<Namespace>, ResourceError> {
+    if at.text()? == Some("") { Ok(None) } else { at.parse() }
 }
 
 /// Labels that somebody must bear.

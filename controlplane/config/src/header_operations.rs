@@ -76,10 +76,14 @@ pub(crate) fn name(at: &Field<'_>, text: &str) -> Result<String, ResourceError> 
     if FORBIDDEN.contains(&lower.as_str()) {
         return Err(at.refuse("a header field that is not of the connection or the target"));
     }
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    let is_token = !lower.is_empty() && lower.len() <= 256 && lower.bytes().all(legal);
-    if is_token || lower == ":authority" {
+    if (is_token(&lower) && lower.len() <= 256) || lower == ":authority" {
         return Ok(lower);
     }
     Err(at.refuse("the name of a header field: letters, digits and !#$%&'*+-.^_`|~, at most 256"))
+}
+
+/// Whether `text` is a token (RFC 9110, section 5.6.2).
+pub(crate) fn is_token(text: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(legal)
 }

@@ -89,7 +89,7 @@ impl Redirect {
             (None, Some(_)) => return Err(derive.refuse("FROM_PROTOCOL_DEFAULT or FROM_REQUEST_PORT")),
         };
         let wanted = "301, 302, 303, 307 or 308";
-        let status = code.integer(300..=399, wanted)?.filter(|code| *code != 0).unwrap_or(301);
+        let status = code.integer(0..=399, wanted)?.filter(|code| *code != 0).unwrap_or(301);
         if !CODES.contains(&status) {
             return Err(code.refuse(wanted));
         }
@@ -97,13 +97,12 @@ impl Redirect {
         if scheme.text()?.is_some_and(|text| !matches!(text, "" | "http" | "https")) {
             return Err(scheme.refuse("http or https"));
         }
-        Ok(Some(Self {
-            path,
-            authority: text("authority")?,
-            port,
-            scheme: text("scheme")?,
-            status: u16::try_from(status).unwrap_or(301),
-        }))
+        let (authority, scheme) = (text("authority")?, text("scheme")?);
+        let ported = fields.get("port").is_present() || derive.is_present();
+        if path.is_none() && authority.is_none() && scheme.is_none() && !ported {
+            return Err(at.refuse("one of uri, prefixRewrite, authority, scheme, port and derivePort"));
+        }
+        Ok(Some(Self { path, authority, port, scheme, status: u16::try_from(status).unwrap_or(301) }))
     }
 }
 
@@ -162,5 +161,9 @@ impl Rewrite {
 }
 
 fn non_empty(at: &Field<'_>) -> Result<Option<String>, ResourceError> {
-    Ok(at.text()?.filter(|text| !text.is_empty()).map(str::to_owned))
+    let text = at.text()?.filter(|text| !text.is_empty());
+    if text.is_some_and(|text| text.contains(char::is_control)) {
+        return Err(at.refuse("a text without control characters"));
+    }
+    Ok(text.map(str::to_owned))
 }

@@ -1,6 +1,6 @@
 //! The conditions under which an HTTP route is taken.
 
-use crate::{GatewayName, StringMatch, header_operations, labels};
+use crate::{GatewayName, StringMatch, field, header_operations, labels, matched_port};
 use model::Namespace;
 use resource::{Field, ResourceError, Source};
 use std::collections::BTreeMap;
@@ -60,10 +60,13 @@ const FIELDS: &[&str] = &[
 impl HttpMatch {
     pub(crate) fn read(at: &Field<'_>, namespace: &Namespace, source: &mut Source) -> Result<Self, ResourceError> {
         let fields = at.fields(FIELDS)?;
-        let uri = StringMatch::read_full(&fields.get("uri"))?;
-        if let Some(StringMatch::Exact(path) | StringMatch::Prefix(path)) = &uri
-            && !path.starts_with('/')
-        {
+        let uri = StringMatch::read_path(&fields.get("uri"))?;
+        let never = match &uri {
+            Some(StringMatch::Exact(path)) => Some(path).filter(|path| !path.starts_with('/')),
+            Some(StringMatch::Prefix(path)) => Some(path).filter(|path| !path.is_empty() && !path.starts_with('/')),
+            _ => None,
+        };
+        if let Some(path) = never {
             source.warn(&fields.get("uri"), format!("{path:?} never matches: a path begins with '/'"));
         }
         let text = |name: &str| fields.get(name).text();
@@ -77,9 +80,9 @@ impl HttpMatch {
             headers: header_matches(&fields.get("headers"))?,
             without_headers: header_matches(&fields.get("withoutHeaders"))?,
             query: matches(&fields.get("queryParams"), |_, name| Ok(name.to_owned()))?,
-            port: fields.get("port").port()?,
+            port: matched_port(&fields.get("port"))?,
             source_labels: labels(&fields.get("sourceLabels"))?,
-            source_namespace: fields.get("sourceNamespace").parse()?,
+            source_namespace: field::namespace(&fields.get("sourceNamespace"))?,
             gateways: GatewayName::read_all(&fields.get("gateways"), namespace)?,
             stat_prefix: text("statPrefix")?.filter(|prefix| !prefix.is_empty()).map(str::to_owned),
         })

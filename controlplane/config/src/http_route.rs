@@ -3,7 +3,7 @@
 use crate::destination::pattern;
 use crate::{
     CorsPolicy, Destination, DirectResponse, Fault, HeaderOperations, HttpMatch, Mirror, Redirect, Retries, Rewrite,
-    Split, exclusive,
+    Split, exclusive, field,
 };
 use model::Namespace;
 use resource::{Field, Fields, ResourceError, Source};
@@ -73,8 +73,9 @@ const FIELDS: &[&str] = &[
 ];
 const ACTIONS: &[&str] = &["route", "redirect", "directResponse", "delegate"];
 const SPLIT: &[&str] = &["destination", "weight", "headers"];
-/// What means something only where a request is forwarded.
-const FORWARDED: &[&str] = &["rewrite", "timeout", "retries", "mirror", "mirrors"];
+/// What contradicts an action that forwards nothing, and what merely means nothing beside it (Istio's rule).
+const CONTRADICTING: &[&str] = &["rewrite", "fault"];
+const IDLE: &[&str] = &["timeout", "retries", "mirror", "mirrors"];
 const LEAST: Duration = Duration::from_millis(1);
 
 // === impl HttpRoute ===
@@ -85,12 +86,15 @@ impl HttpRoute {
         let matches = fields.get("match").items()?;
         let matches = matches.iter().map(|item| HttpMatch::read(item, namespace, source)).collect::<Result<_, _>>()?;
         let action = HttpAction::read(at, &fields, namespace)?;
-        if let HttpAction::Redirect(_) | HttpAction::Answer(_) = action
-            && let Some(name) = FORWARDED.iter().find(|name| fields.get(name).is_present())
-        {
-            return Err(fields.get(name).refuse("nothing beside redirect or directResponse: nothing is forwarded"));
+        if let HttpAction::Redirect(_) | HttpAction::Answer(_) = action {
+            if let Some(name) = CONTRADICTING.iter().find(|name| fields.get(name).is_present()) {
+                return Err(fields.get(name).refuse("nothing beside redirect or directResponse: nothing is forwarded"));
+            }
+            for name in IDLE.iter().filter(|name| fields.get(name).is_present()) {
+                source.warn(&fields.get(name), "not honoured beside redirect or directResponse: nothing is forwarded");
+            }
         }
-        Ok(Self {
+        let mut route = Self {
             name: fields.get("name").text()?.unwrap_or_default().to_owned(),
             matches,
             action,
@@ -101,7 +105,11 @@ impl HttpRoute {
             mirrors: Mirror::read_all(&fields, namespace)?,
             cors: CorsPolicy::read(&fields.get("corsPolicy"), source)?,
             headers: HeaderOperations::read(&fields.get("headers"))?,
-        })
+        };
+        if let HttpAction::Redirect(_) | HttpAction::Answer(_) = route.action {
+            route = Self { timeout: None, retries: None, mirrors: Vec::new(), ..route };
+        }
+        Ok(route)
     }
 
     /// The services that it may lead to.
@@ -130,7 +138,7 @@ impl HttpAction {
         if delegate.is_present() {
             let to = delegate.fields(&["name", "namespace"])?;
             return Ok(Self::Delegate {
-                namespace: to.get("namespace").parse()?.unwrap_or_else(|| namespace.clone()),
+                namespace: field::namespace(&to.get("namespace"))?.unwrap_or_else(|| namespace.clone()),
                 name: to.get("name").required_text()?.to_owned(),
             });
         }

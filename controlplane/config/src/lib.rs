@@ -37,7 +37,7 @@ pub use cors::CorsPolicy;
 pub use destination::{Destination, Split};
 pub use destination_rule::{DestinationRule, Subset};
 pub use fault::{Abort, AbortStatus, Delay, Fault};
-pub(crate) use field::{exclusive, labels};
+pub(crate) use field::{exclusive, labels, matched_port};
 pub use gateway_name::GatewayName;
 pub use header_operations::{HeaderOperations, Operations};
 pub use http_action::{DirectResponse, Redirect, RedirectPath, RedirectPort, Rewrite};

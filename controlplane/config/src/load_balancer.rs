@@ -89,6 +89,13 @@ const FIELDS: &[&str] = &[
 ];
 const HASH: &[&str] =
     &["httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName", "ringHash", "maglev", "minimumRingSize"];
+const UTILIZATION: &[&str] = &[
+    "weightExpirationPeriod",
+    "weightStabilizationPeriod",
+    "weightUpdatePeriod",
+    "errorUtilizationPenaltyPercent",
+    "metricNamesForComputingUtilization",
+];
 const KEYS: &[&str] = &["httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName"];
 const LEAST: Duration = Duration::from_millis(1);
 /// Istio's and Envoy's sizes, and Envoy's limits.
@@ -106,6 +113,8 @@ impl LoadBalancer {
         }
         let fields = at.fields(FIELDS)?;
         exclusive(&fields, &["simple", "consistentHash", "backendUtilization"])?;
+        check_utilization(&fields.get("backendUtilization"))?;
+        LocalitySetting::check_zone_aware(&fields.get("zoneAwareLbSetting"))?;
         for name in ["backendUtilization", "zoneAwareLbSetting"] {
             if fields.get(name).is_present() {
                 source.warn(&fields.get(name), "not honoured yet");
@@ -118,7 +127,9 @@ impl LoadBalancer {
             None => fields.get("warmupDurationSecs").duration(LEAST)?.map(Warmup::lasting),
         };
         if warmup.is_some() && !matches!(choice, Choice::LeastRequest | Choice::RoundRobin) {
-            return Err(fields.get("warmup").refuse("a warmup with LEAST_REQUEST or ROUND_ROBIN only"));
+            let older = fields.get("warmupDurationSecs");
+            let at = Some(fields.get("warmup")).filter(Field::is_present).unwrap_or(older);
+            return Err(at.refuse("a warmup with LEAST_REQUEST or ROUND_ROBIN only"));
         }
         Ok(Some(Self { choice, locality: LocalitySetting::read(&fields.get("localityLbSetting"))?, warmup }))
     }
@@ -130,6 +141,16 @@ impl Warmup {
     fn lasting(time: Duration) -> Self {
         Self { time, least: 10_000, aggression: 1000 }
     }
+}
+
+fn check_utilization(at: &Field<'_>) -> Result<(), ResourceError> {
+    let fields = at.fields(UTILIZATION)?;
+    for name in &UTILIZATION[..3] {
+        fields.get(name).duration(Duration::ZERO)?;
+    }
+    fields.get(UTILIZATION[3]).integer(0..=u32::MAX, "a percentage, 0 or more")?;
+    fields.get(UTILIZATION[4]).text_items()?;
+    Ok(())
 }
 
 fn simple(at: &Field<'_>) -> Result<Choice, ResourceError> {

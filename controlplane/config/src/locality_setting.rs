@@ -35,31 +35,49 @@ impl LocalitySetting {
             return Ok(None);
         }
         let fields = at.fields(&["distribute", "failover", "failoverPriority", "enabled"])?;
-        let mut failover = Vec::new();
-        for item in fields.get("failover").items()? {
-            let inside = item.fields(&["from", "to"])?;
-            let (from, to) = (region(&inside.get("from"))?, region(&inside.get("to"))?);
-            if from == to {
-                return Err(inside.get("to").refuse("another region than the one that fails"));
-            }
-            failover.push((from, to));
-        }
-        let mut failover_priority = Vec::new();
-        for item in fields.get("failoverPriority").items()? {
-            let text = item.required_text()?;
-            let (key, value) = text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value.to_owned())));
-            if key.is_empty() {
-                return Err(item.refuse("KEY or KEY=VALUE of a label"));
-            }
-            failover_priority.push((key.to_owned(), value));
-        }
         Ok(Some(Self {
             enabled: fields.get("enabled").boolean()?.unwrap_or(true),
             distribute: distribute(&fields.get("distribute"))?,
-            failover,
-            failover_priority,
+            failover: failover(&fields.get("failover"))?,
+            failover_priority: failover_priority(&fields.get("failoverPriority"))?,
         }))
     }
+
+    /// Refuses what is wrong in `zoneAwareLbSetting`, which is not honoured otherwise.
+    pub(crate) fn check_zone_aware(at: &Field<'_>) -> Result<(), ResourceError> {
+        let fields = at.fields(&["enabled", "failover", "failoverPriority", "minClusterSize"])?;
+        fields.get("enabled").boolean()?;
+        failover(&fields.get("failover"))?;
+        failover_priority(&fields.get("failoverPriority"))?;
+        fields.get("minClusterSize").integer(1..=u32::MAX, "a number of endpoints, 1 or more")?;
+        Ok(())
+    }
+}
+
+fn failover(at: &Field<'_>) -> Result<Vec<(String, String)>, ResourceError> {
+    let mut failover = Vec::new();
+    for item in at.items()? {
+        let inside = item.fields(&["from", "to"])?;
+        let (from, to) = (region(&inside.get("from"))?, region(&inside.get("to"))?);
+        if from == to {
+            return Err(inside.get("to").refuse("another region than the one that fails"));
+        }
+        failover.push((from, to));
+    }
+    Ok(failover)
+}
+
+fn failover_priority(at: &Field<'_>) -> Result<Vec<(String, Option<String>)>, ResourceError> {
+    let mut priority = Vec::new();
+    for item in at.items()? {
+        let text = item.required_text()?;
+        let (key, value) = text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value.to_owned())));
+        if key.is_empty() {
+            return Err(item.refuse("KEY or KEY=VALUE of a label"));
+        }
+        priority.push((key.to_owned(), value));
+    }
+    Ok(priority)
 }
 
 fn distribute(at: &Field<'_>) -> Result<Vec<Distribution>, ResourceError> {

@@ -49,6 +49,10 @@ impl OutlierDetection {
             return Ok(None);
         }
         let fields = at.fields(FIELDS)?;
+        fields.get("consecutiveErrors").integer(0..=u32::MAX, "a number of failures in a row")?;
+        for code in fields.get("outlierDetectionHttpErrorCodes").items()? {
+            code.integer(100..=599, "an HTTP status, 100 to 599")?;
+        }
         for name in ["consecutiveErrors", "outlierDetectionHttpErrorCodes"] {
             if fields.get(name).is_present() {
                 source.warn(&fields.get(name), "not honoured: consecutive5xxErrors and consecutiveGatewayErrors are");

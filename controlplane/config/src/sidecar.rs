@@ -1,6 +1,6 @@
 //! Sidecar: which listeners a workload's proxy has, and which services it knows.
 
-use crate::{EgressHost, Selector};
+use crate::{ConnectionPool, EgressHost, Selector};
 use model::{Namespace, Protocol};
 use resource::{Document, Field, Fields, Node, ResourceError, Source};
 use std::net::{IpAddr, SocketAddr};
@@ -97,7 +97,7 @@ const PORT: &[&str] = &["number", "name", "protocol", "targetPort"];
 /// The Sidecar that `document` holds in its raw `spec`.
 pub(crate) fn read(document: &Document, spec: &Node, source: &mut Source) -> Result<Sidecar, ResourceError> {
     let fields = Field::new(&document.position.file, "spec", spec).fields(FIELDS)?;
-    if fields.get("inboundConnectionPool").is_present() {
+    if ConnectionPool::read(&fields.get("inboundConnectionPool"))?.is_some() {
         source.warn(&fields.get("inboundConnectionPool"), "limits of connection pools are not honoured yet");
     }
     Ok(Sidecar {
@@ -124,6 +124,7 @@ fn ingress(at: &Field<'_>, source: &mut Source) -> Result<Vec<IngressListener>, 
             let number = fields.get("port").fields(PORT)?.get("number");
             return Err(number.refuse("each port number once among the ingress listeners"));
         }
+        ConnectionPool::read(&fields.get("connectionPool"))?;
         for name in ["tls", "connectionPool"] {
             if fields.get(name).is_present() {
                 source.warn(&fields.get(name), "not honoured yet");

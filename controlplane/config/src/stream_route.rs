@@ -1,7 +1,6 @@
 //! Routes of connections: by the server name of the applications' own TLS, or by where they were going.
 
-use crate::destination::complete;
-use crate::{GatewayName, Split, labels};
+use crate::{GatewayName, Split, field, labels, matched_port};
 use ipnet::IpNet;
 use model::{Host, Namespace};
 use resource::{Field, ResourceError};
@@ -92,7 +91,7 @@ impl TlsMatch {
         if items.is_empty() {
             return Err(names.refuse("one server name or more"));
         }
-        let server_names = items.iter().map(|item| complete(item, namespace)).collect::<Result<_, _>>()?;
+        let server_names = items.iter().map(Field::required).collect::<Result<_, _>>()?;
         Ok(Self { server_names, stream })
     }
 }
@@ -105,10 +104,10 @@ impl StreamMatch {
         let source = fields.get("sourceSubnet");
         Ok(Self {
             destinations: fields.get("destinationSubnets").items()?.iter().map(subnet).collect::<Result<_, _>>()?,
-            source: source.is_present().then(|| subnet(&source)).transpose()?,
-            port: fields.get("port").port()?,
+            source: source.text()?.filter(|text| !text.is_empty()).map(|_| subnet(&source)).transpose()?,
+            port: matched_port(&fields.get("port"))?,
             source_labels: labels(&fields.get("sourceLabels"))?,
-            source_namespace: fields.get("sourceNamespace").parse()?,
+            source_namespace: field::namespace(&fields.get("sourceNamespace"))?,
             gateways: GatewayName::read_all(&fields.get("gateways"), namespace)?,
         })
     }

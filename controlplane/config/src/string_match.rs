@@ -24,6 +24,15 @@ const LONGEST_REGEX: usize = 1024;
 impl StringMatch {
     /// The condition at `at`; absent if there is nothing, or nothing in it, which stands for "is there".
     pub(crate) fn read(at: &Field<'_>) -> Result<Option<Self>, ResourceError> {
+        match Self::read_any(at)? {
+            Some(Self::Prefix(text)) if text.is_empty() => {
+                Err(at.fields(KINDS)?.get("prefix").refuse("a beginning that is not empty"))
+            }
+            read => Ok(read),
+        }
+    }
+
+    fn read_any(at: &Field<'_>) -> Result<Option<Self>, ResourceError> {
         let fields = at.fields(KINDS)?;
         exclusive(&fields, KINDS)?;
         if let Some(text) = fields.get("exact").text()? {
@@ -39,17 +48,26 @@ impl StringMatch {
 
     /// As [`StringMatch::read`], where something must be said: an absent field is fine, an empty one is not.
     pub(crate) fn read_full(at: &Field<'_>) -> Result<Option<Self>, ResourceError> {
-        match Self::read(at)? {
-            None if at.is_present() => Err(at.refuse("one of exact, prefix and regex")),
-            read => Ok(read),
-        }
+        said(at, Self::read(at)?)
+    }
+
+    /// As [`StringMatch::read_full`], for a path: there an empty prefix means every path.
+    pub(crate) fn read_path(at: &Field<'_>) -> Result<Option<Self>, ResourceError> {
+        said(at, Self::read_any(at)?)
+    }
+}
+
+fn said(at: &Field<'_>, read: Option<StringMatch>) -> Result<Option<StringMatch>, ResourceError> {
+    match read {
+        None if at.is_present() => Err(at.refuse("one of exact, prefix and regex")),
+        read => Ok(read),
     }
 }
 
 /// `text`, if it is a regular expression.
 pub(crate) fn regex(at: &Field<'_>, text: &str) -> Result<String, ResourceError> {
-    if text.len() > LONGEST_REGEX {
-        return Err(at.refuse(format!("a regular expression of at most {LONGEST_REGEX} characters")));
+    if text.is_empty() || text.len() > LONGEST_REGEX {
+        return Err(at.refuse(format!("a regular expression of 1 to {LONGEST_REGEX} characters")));
     }
     // Istio's own star for "any value".
     if text == "*" {

@@ -3,6 +3,7 @@
 use crate::{ClientTls, ConnectionPool, LoadBalancer, OutlierDetection};
 use resource::{Field, Fields, ResourceError, Source};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A traffic policy with what differs for single ports.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -66,6 +67,9 @@ impl TrafficPolicy {
     pub(crate) fn read(at: &Field<'_>, source: &mut Source) -> Result<Self, ResourceError> {
         let fields = at.fields(GENERAL)?;
         let tunnel = fields.get("tunnel");
+        if tunnel.is_present() {
+            check_tunnel(&tunnel)?;
+        }
         for at in [&tunnel, &fields.get("proxyProtocol")] {
             if at.is_present() {
                 source.warn(at, "not honoured yet: connections are made without it");
@@ -93,7 +97,16 @@ impl TrafficPolicy {
         let mut policy = self.ports.get(&port).unwrap_or(&self.general).clone();
         if let Some(subset) = subset {
             match subset.ports.get(&port) {
-                Some(own) => policy = own.clone(),
+                Some(own) => {
+                    // A port has no say in these.
+                    let (proxy_protocol, retry_budget) = (policy.proxy_protocol, policy.retry_budget);
+                    policy = PortPolicy { proxy_protocol, retry_budget, ..own.clone() };
+                    policy.narrow(&PortPolicy {
+                        proxy_protocol: subset.general.proxy_protocol,
+                        retry_budget: subset.general.retry_budget,
+                        ..PortPolicy::default()
+                    });
+                }
                 None => policy.narrow(&subset.general),
             }
         }
@@ -130,6 +143,17 @@ impl PortPolicy {
     }
 }
 
+fn check_tunnel(at: &Field<'_>) -> Result<(), ResourceError> {
+    let fields = at.fields(&["protocol", "targetHost", "targetPort"])?;
+    let (protocol, port) = (fields.get("protocol"), fields.get("targetPort"));
+    if !matches!(protocol.text()?, None | Some("" | "CONNECT" | "POST")) {
+        return Err(protocol.refuse("CONNECT or POST"));
+    }
+    fields.get("targetHost").required_text()?;
+    port.port()?.ok_or_else(|| port.refuse("a port number, 1 to 65535; this field is required"))?;
+    Ok(())
+}
+
 fn proxy_protocol(at: &Field<'_>) -> Result<Option<ProxyProtocol>, ResourceError> {
     if !at.is_present() {
         return Ok(None);
@@ -147,6 +171,7 @@ fn retry_budget(at: &Field<'_>) -> Result<Option<RetryBudget>, ResourceError> {
         return Ok(None);
     }
     let fields = at.fields(&["percent", "minRetryConcurrency", "budgetInterval"])?;
+    fields.get("budgetInterval").duration(Duration::ZERO)?;
     let share = fields.get("percent").number(0.0..=100.0, "a percentage, 0 to 100")?.unwrap_or(20.0);
     let least = fields.get("minRetryConcurrency").integer(0..=u32::MAX, "a number of retries")?.unwrap_or(3);
     #[expect(clippy::cast_sign_loss, reason = "it was checked to lie between 0 and 100")]

@@ -2,7 +2,7 @@
 
 use crate::{GatewayName, HostPattern, HttpAction, HttpRoute, TcpRoute, TlsRoute, Visibility, http_route};
 use model::{Host, Namespace};
-use resource::{Document, Field, Node, Position, ResourceError, Source};
+use resource::{Document, Field, Fields, Node, Position, ResourceError, Source};
 
 /// One VirtualService resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,15 +56,21 @@ pub(crate) fn read(document: &Document, spec: &Node, source: &mut Source) -> Res
         return Err(hosts.refuse("hosts other than '*', which is for gateways only and not for mesh"));
     }
     if service.hosts.is_empty() {
-        check_delegate(&service, &hosts, &http)?;
+        check_delegate(&service, &fields)?;
     }
     Ok(service)
 }
 
-/// Without hosts others delegate to it: then it has HTTP routes only, and delegates to nobody.
-fn check_delegate(service: &VirtualService, hosts: &Field<'_>, http: &Field<'_>) -> Result<(), ResourceError> {
+/// Without hosts others delegate to it: then it has HTTP routes only, no gateways, and delegates to nobody.
+fn check_delegate(service: &VirtualService, fields: &Fields<'_>) -> Result<(), ResourceError> {
+    let (hosts, gateways, http) = (fields.get("hosts"), fields.get("gateways"), fields.get("http"));
     if !service.tls.is_empty() || !service.tcp.is_empty() {
         return Err(hosts.refuse("one host or more"));
+    }
+    if gateways.is_present() {
+        return Err(
+            gateways.refuse("nothing in a VirtualService without hosts: those that delegate to it say for whom")
+        );
     }
     if service.http.iter().any(|route| matches!(route.action, HttpAction::Delegate { .. })) {
         return Err(http.refuse("no delegate in a VirtualService without hosts: delegation goes one step"));
