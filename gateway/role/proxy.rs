@@ -53,6 +53,7 @@ pub(super) fn node(cluster: &ClusterSettings, workload: &WorkloadSettings, name:
         labels: workload.labels.clone(),
         service_account: workload.service_account.clone(),
         interception,
+        own_ports: Vec::new(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }

@@ -1,8 +1,11 @@
 //! Everything the user wants, indexed for the questions that translate asks.
 
-use crate::{DestinationRule, Sidecar, VirtualService, delegate, destination_rule, sidecar, virtual_service};
+use crate::{
+    Credential, DestinationRule, Gateway, Sidecar, VirtualService, delegate, destination_rule, gateway, sidecar,
+    virtual_service,
+};
 use model::{Host, Namespace, ServiceKey};
-use resource::{Document, Resource, ResourceError, Source, Warning};
+use resource::{Document, Resource, ResourceError, Secret, Source, Warning};
 use std::collections::BTreeMap;
 
 /// The namespace whose resources are for the whole mesh.
@@ -17,6 +20,10 @@ pub struct Intent {
     pub virtual_services: Vec<VirtualService>,
     /// The DestinationRules, in the order of the documents.
     pub destination_rules: Vec<DestinationRule>,
+    /// The Gateways, in the order of the documents.
+    pub gateways: Vec<Gateway>,
+    /// What gateways show and trust, by the Secret's namespace and name.
+    pub credentials: BTreeMap<(Namespace, String), Credential>,
     /// What was written, but is not honoured.
     pub warnings: Vec<Warning>,
 }
@@ -83,6 +90,11 @@ impl Intent {
             .filter(move |service| service.is_for_mesh() && service.export_to.includes(namespace))
     }
 
+    /// The Gateways that a proxy of these labels serves.
+    pub fn gateways_for(&self, labels: &BTreeMap<String, String>) -> impl Iterator<Item = &Gateway> {
+        self.gateways.iter().filter(move |gateway| bears(labels, &gateway.selector))
+    }
+
     /// The DestinationRule by which a workload speaks to `service`: its own namespace's, else the service's, else the
     /// root namespace's; there the one that names the host most closely, one for the workload before one for all.
     pub fn destination_rule_for(
@@ -108,7 +120,11 @@ impl Intent {
 
     /// Takes in one document; whether it is of a kind that is honoured.
     fn add(&mut self, document: &Document) -> Result<bool, ResourceError> {
-        let Resource::Other(spec) = &document.resource else { return Ok(false) };
+        let spec = match &document.resource {
+            Resource::Other(spec) => spec,
+            Resource::Secret(secret) => return self.add_credential(document, secret),
+            _ => return Ok(false),
+        };
         let mut source = Source::new(&document.position.file);
         let is_ours = document.api_version.starts_with("networking.istio.io/");
         match document.kind.as_str() {
@@ -119,9 +135,17 @@ impl Intent {
             "DestinationRule" if is_ours => {
                 self.destination_rules.push(destination_rule::read(document, spec, &mut source)?);
             }
+            "Gateway" if is_ours => self.gateways.push(gateway::read(document, spec, &mut source)?),
             _ => return Ok(self.pass_over(document)),
         }
         self.warnings.append(&mut source.warnings);
+        Ok(true)
+    }
+
+    fn add_credential(&mut self, document: &Document, secret: &Secret) -> Result<bool, ResourceError> {
+        let Some(credential) = Credential::read(secret, &document.position)? else { return Ok(false) };
+        let metadata = &document.metadata;
+        self.credentials.insert((metadata.namespace.clone(), metadata.name.clone()), credential);
         Ok(true)
     }
 

@@ -22,7 +22,7 @@ pub struct EgressHost {
 pub enum NamespacePattern {
     /// `*`: all.
     Any,
-    /// `.`: that of the Sidecar resource.
+    /// `.`: that of the resource itself.
     Own,
     /// `~`: none.
     None,
@@ -47,13 +47,7 @@ const EXPECTED: &str =
 impl EgressHost {
     /// Whether `service` is meant by a resource in the namespace `own`.
     pub fn matches(&self, service: &ServiceKey, own: &Namespace) -> bool {
-        let namespace = match &self.namespace {
-            NamespacePattern::Any => true,
-            NamespacePattern::Own => service.namespace == *own,
-            NamespacePattern::None => false,
-            NamespacePattern::Named(name) => service.namespace == *name,
-        };
-        namespace && self.host.matches(&service.host)
+        self.namespace.includes(&service.namespace, own) && self.host.matches(&service.host)
     }
 }
 
@@ -88,6 +82,20 @@ impl fmt::Display for EgressHost {
         match &self.host {
             HostPattern::Any => f.write_str("*"),
             HostPattern::Host(host) => host.fmt(f),
+        }
+    }
+}
+
+// === impl NamespacePattern ===
+
+impl NamespacePattern {
+    /// Whether `namespace` is meant by a resource in the namespace `own`.
+    pub fn includes(&self, namespace: &Namespace, own: &Namespace) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Own => namespace == own,
+            Self::None => false,
+            Self::Named(name) => namespace == name,
         }
     }
 }

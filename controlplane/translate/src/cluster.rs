@@ -12,13 +12,14 @@ use api::envoy::envoy::config::core::v3::{
 use api::envoy::envoy::config::endpoint::v3 as eds;
 use api::envoy::envoy::extensions::upstreams::http::v3 as http;
 use api::envoy::google::protobuf::{ListValue, Struct, Value, value::Kind};
-use config::{ConnectionPool, Subset};
+use config::{ConnectionPool, Server, Subset};
 use envoy::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy};
 use http::http_protocol_options::{
     ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig, explicit_http_config::ProtocolConfig,
 };
 use model::{Host, Location, Port, Protocol, Resolution, Service};
 use prost::Message;
+use std::collections::BTreeSet;
 use xds::Resource;
 
 /// Where requests go that nobody declared: to where they were going.
@@ -54,7 +55,26 @@ pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
     if scope.is_redirected() {
         fixed.push(original_destination(INBOUND_PASSTHROUGH));
     }
-    outbound.chain(inbound).chain(fixed.iter().map(resource)).collect()
+    let passed = scope.east_west().flat_map(|server| passed(scope, server));
+    let passed =
+        passed.map(|(name, ..)| name).collect::<BTreeSet<_>>().into_iter().map(|name| resource(&passing(name)));
+    outbound.chain(passed).chain(inbound).chain(fixed.iter().map(resource)).collect()
+}
+
+/// What `server` passes on of the mesh's own TLS: the server names, which are the upstreams' names as well, with what
+/// each of them means.
+pub(crate) fn passed<'a>(
+    scope: &'a Scope<'_>,
+    server: &'a Server,
+) -> impl Iterator<Item = (String, &'a Service, &'a Port, Option<&'a Subset>)> {
+    let is_served = |service: &Service| server.hosts.iter().any(|host| host.host.matches(&service.key.host));
+    scope.ports().filter(move |(service, _)| is_served(service)).flat_map(|(service, port)| {
+        let subsets = scope.subsets(service).iter().map(Some);
+        [None].into_iter().chain(subsets).map(move |subset| {
+            let name = subset.map_or("", |subset| &subset.name);
+            (format!("outbound_.{}_.{name}_.{}", port.number, service.key.host), service, port, subset)
+        })
+    })
 }
 
 /// Istio's name for requests to `port` of `service`.
@@ -121,6 +141,15 @@ fn outbound(scope: &Scope<'_>, service: &Service, port: &Port, subset: Option<&S
             body.extend(assigned.encode_to_vec());
             Resource::from_body(name, body.into())
         }
+    }
+}
+
+/// Connections whose TLS is the endpoints' own.
+fn passing(name: String) -> envoy::Cluster {
+    envoy::Cluster {
+        eds_cluster_config: Some(EdsClusterConfig { eds_config: ads(), service_name: name.clone() }),
+        circuit_breakers: Some(policy::limits(None, None)),
+        ..base(&name, DiscoveryType::Eds, LbPolicy::LeastRequest)
     }
 }
 

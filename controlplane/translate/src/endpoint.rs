@@ -10,7 +10,7 @@ use crate::scope::Scope;
 use crate::value::{address, number, one_field, socket};
 use api::envoy::envoy::config::core::v3 as core;
 use api::envoy::envoy::config::endpoint::v3::Endpoint as ProtoEndpoint;
-use config::Subset;
+use config::{Server, Subset};
 use model::{Address, ClusterId, Endpoint, Gateway, Group, GroupId, Locality, Path, Port, Service, ServiceImport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -43,7 +43,22 @@ pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
         let subsets = scope.subsets(service).iter().map(Some);
         [None].into_iter().chain(subsets).map(move |subset| assignment(scope, service, port, subset))
     });
-    whole.map(|assignment| Resource::new(assignment.cluster_name.as_str(), &assignment)).collect()
+    let passed = scope.east_west().flat_map(|server| passed(scope, server));
+    whole.chain(passed).map(|assignment| Resource::new(assignment.cluster_name.as_str(), &assignment)).collect()
+}
+
+/// The endpoints for connections that are passed on as they are: the cluster's own, which speak the mesh's TLS.
+fn passed(scope: &Scope<'_>, server: &Server) -> Vec<Assignment> {
+    let assigned = cluster::passed(scope, server).map(|(name, service, port, subset)| {
+        let mut own = local(scope, service, port, subset);
+        own.retain(speaks_mesh_tls);
+        Assignment { cluster_name: name, endpoints: locality::arranged(scope.node, None, own) }
+    });
+    assigned.collect()
+}
+
+fn speaks_mesh_tls(located: &Located) -> bool {
+    located.endpoint.metadata.as_ref().is_some_and(|metadata| metadata.by_filter.contains_key(TRANSPORT_SOCKET))
 }
 
 /// All endpoints of `port`, or those of `subset`, in the order in which they are to be used.

@@ -31,6 +31,24 @@ pub(crate) fn http_outbound(stat_prefix: String, route_name: String) -> listener
     http_filter(&manager)
 }
 
+/// Requests from outside of the mesh: what they say of where they come from counts for nothing.
+pub(crate) fn http_edge(stat_prefix: String, route_name: String) -> listener::Filter {
+    let rds = http::Rds { config_source: ads(), route_config_name: route_name };
+    let mut manager = http::HttpConnectionManager {
+        use_remote_address: flag(true),
+        forward_client_cert_details: ForwardClientCertDetails::SanitizeSet.into(),
+        set_current_client_cert_details: Some(SetCurrentClientCertDetails {
+            subject: flag(true),
+            uri: true,
+            dns: true,
+            ..Default::default()
+        }),
+        ..http_manager(stat_prefix, RouteSpecifier::Rds(rds))
+    };
+    manager.http_filters.splice(0..0, [step(FAULT, &HttpFault::default()), step(CORS, &Cors::default())]);
+    http_filter(&manager)
+}
+
 /// Requests to the workload: the application learns from `x-forwarded-client-cert` who asks, and nobody can lie there.
 pub(crate) fn http_inbound(stat_prefix: String, routes: RouteConfiguration) -> listener::Filter {
     http_filter(&http::HttpConnectionManager {

@@ -1,7 +1,7 @@
 //! From an HTTP route of a VirtualService, or the want of one, to Envoy's routes.
 
 use crate::headers::{self, Mutations};
-use crate::matches::{applies, everything, regex_of, route_match};
+use crate::matches::{Audience, applies, everything, regex_of, route_match};
 use crate::scope::Scope;
 use crate::table::Route;
 use crate::value::{fraction_at_runtime, number, time};
@@ -38,8 +38,8 @@ pub(crate) fn default(scope: &Scope<'_>, service: &Service, port: &Port) -> Rout
     }
 }
 
-/// The routes of `service` for requests to `port`; what follows one that takes everything is left out.
-pub(crate) fn routes(scope: &Scope<'_>, service: &VirtualService, port: u16) -> Vec<Route> {
+/// The routes of `service` for requests of `audience` to `port`; what follows one that takes everything is left out.
+pub(crate) fn routes(scope: &Scope<'_>, service: &VirtualService, port: u16, audience: Audience<'_>) -> Vec<Route> {
     let mut routes = Vec::new();
     for route in &service.http {
         let of = |matches: Option<&HttpMatch>| self::route(scope, route, matches, port);
@@ -47,7 +47,7 @@ pub(crate) fn routes(scope: &Scope<'_>, service: &VirtualService, port: u16) -> 
             routes.extend(of(None));
             return routes;
         }
-        let applying = route.matches.iter().filter(|matches| applies(scope, matches, port));
+        let applying = route.matches.iter().filter(|matches| applies(scope, matches, port, audience));
         routes.extend(applying.filter_map(|matches| of(Some(matches))));
     }
     routes

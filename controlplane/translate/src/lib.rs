@@ -11,6 +11,8 @@
 mod any;
 mod assignment;
 mod cluster;
+mod edge;
+mod edge_route;
 mod endpoint;
 mod filter;
 mod filter_config;
@@ -27,6 +29,7 @@ mod retry;
 mod route;
 mod scope;
 mod secret;
+mod server_tls;
 mod stream;
 mod table;
 mod tls;
@@ -54,7 +57,7 @@ pub fn translate(catalog: &Catalog, intent: &Intent, node: &Node, identity: &Wor
     add(type_url::ENDPOINT, endpoint::resources(&scope));
     add(type_url::LISTENER, listener::resources(&scope));
     add(type_url::ROUTE, route::resources(&scope));
-    add(type_url::SECRET, secret::resources(catalog));
+    add(type_url::SECRET, secret::resources(&scope));
     add(type_url::NAME_TABLE, names::resources(&scope));
     snapshot
 }

@@ -3,7 +3,7 @@
 use crate::cluster::{BLACK_HOLE, PASSTHROUGH};
 use crate::scope::{INBOUND_PORT, OUTBOUND_PORT, Scope};
 use crate::value::{flag, milliseconds, number, socket};
-use crate::{filter, inbound, stream};
+use crate::{edge, filter, inbound, stream};
 use api::envoy::envoy::config::core::v3::TrafficDirection;
 use api::envoy::envoy::config::listener::v3 as envoy;
 use config::{EgressListener, OutboundPolicy};
@@ -29,6 +29,7 @@ pub(crate) const TLS: &str = "tls";
 
 pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
     let mut listeners = Listeners::new();
+    edge::add(scope, &mut listeners);
     inbound::add(scope, &mut listeners);
     for (listener, port) in scope.egress() {
         let bound = bound(scope, listener, port);

@@ -4,32 +4,49 @@ use crate::scope::Scope;
 use crate::value::flag;
 use api::envoy::envoy::config::route::v3 as envoy;
 use api::envoy::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern};
-use config::{GatewayName, HttpMatch, StringMatch};
+use config::{Gateway, GatewayName, HttpMatch, StringMatch};
 use envoy::header_matcher::HeaderMatchSpecifier;
 use envoy::query_parameter_matcher::QueryParameterMatchSpecifier;
 use envoy::route_match::PathSpecifier;
 use std::collections::BTreeMap;
 
+/// Whose requests are routed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Audience<'a> {
+    /// A sidecar's workload's.
+    Mesh,
+    /// Those that come in by this gateway.
+    Gateway(&'a Gateway),
+}
+
 /// Whether requests of this proxy to `port` can meet `matches` at all.
-pub(crate) fn applies(scope: &Scope<'_>, matches: &HttpMatch, port: u16) -> bool {
+pub(crate) fn applies(scope: &Scope<'_>, matches: &HttpMatch, port: u16, audience: Audience<'_>) -> bool {
     matches.port.is_none_or(|wanted| wanted == port)
-        && is_from(scope, &matches.source_labels, matches.source_namespace.as_ref())
-        && is_for_mesh(&matches.gateways)
+        && audience.is_meant(scope, &matches.gateways, &matches.source_labels, matches.source_namespace.as_ref())
 }
 
-/// Whether this proxy's workload bears `labels` and is in `namespace`.
-pub(crate) fn is_from(
-    scope: &Scope<'_>,
-    labels: &BTreeMap<String, String>,
-    namespace: Option<&model::Namespace>,
-) -> bool {
-    labels.iter().all(|(key, value)| scope.node.labels.get(key) == Some(value))
-        && namespace.is_none_or(|wanted| *wanted == scope.node.namespace)
-}
+// === impl Audience ===
 
-/// Whether a route with these gateways is for sidecars.
-pub(crate) fn is_for_mesh(gateways: &[GatewayName]) -> bool {
-    gateways.is_empty() || gateways.contains(&GatewayName::Mesh)
+impl Audience<'_> {
+    /// Whether a condition on gateways, and on the labels and namespace of who asks, can hold.
+    pub(crate) fn is_meant(
+        self,
+        scope: &Scope<'_>,
+        gateways: &[GatewayName],
+        labels: &BTreeMap<String, String>,
+        namespace: Option<&model::Namespace>,
+    ) -> bool {
+        let is_from = || {
+            labels.iter().all(|(key, value)| scope.node.labels.get(key) == Some(value))
+                && namespace.is_none_or(|wanted| *wanted == scope.node.namespace)
+        };
+        match self {
+            Self::Mesh => (gateways.is_empty() || gateways.contains(&GatewayName::Mesh)) && is_from(),
+            // Who asks a gateway is no workload: a condition that names the gateway looks no further (Istio's rule).
+            Self::Gateway(_) if gateways.is_empty() => is_from(),
+            Self::Gateway(gateway) => gateway.is_named(gateways),
+        }
+    }
 }
 
 /// Everything.

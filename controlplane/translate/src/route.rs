@@ -1,11 +1,12 @@
 //! RDS: from the authority that a request names to the routes.
 
 use crate::cluster::{self, PASSTHROUGH};
+use crate::matches::{self, Audience};
 use crate::names::{clusterset_twin, kubernetes};
 use crate::scope::Scope;
 use crate::table::{Route, RouteTable, VirtualHost};
 use crate::value::{authority, flag, number, time};
-use crate::{http_route, listener, matches};
+use crate::{edge_route, http_route, listener};
 use api::envoy::envoy::config::route::v3 as envoy;
 use config::{EgressListener, HostPattern, OutboundPolicy, VirtualService};
 use envoy::{route::Action, route_action::ClusterSpecifier};
@@ -34,6 +35,7 @@ pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
         routes.extend(detected(scope));
     }
     routes.extend(bound(scope));
+    routes.extend(edge_route::tables(scope));
     routes.iter().map(|table| Resource::new(table.name.as_str(), table)).collect()
 }
 
@@ -123,7 +125,7 @@ fn virtual_hosts(
     for (host, service) in others {
         let domains = claim(vec![host.clone(), format!("{host}:{listener}")]);
         if !domains.is_empty() {
-            let routes = http_route::routes(scope, service, listener);
+            let routes = http_route::routes(scope, service, listener, Audience::Mesh);
             hosts.push(virtual_host(format!("{host}:{listener}"), domains, routes));
         }
     }
@@ -140,7 +142,7 @@ fn virtual_hosts(
 /// The routes of `port`: those of the VirtualService that names its host most closely, or else to the service itself.
 fn routes(scope: &Scope<'_>, service: &Service, port: &Port) -> Vec<Route> {
     match scope.virtual_service(&service.key.host).filter(|routed| !routed.http.is_empty()) {
-        Some(routed) => http_route::routes(scope, routed, port.number),
+        Some(routed) => http_route::routes(scope, routed, port.number, Audience::Mesh),
         None => vec![http_route::default(scope, service, port)],
     }
 }
@@ -201,14 +203,17 @@ fn plain(name: &str, action: Action) -> Route {
     Route { name: name.to_owned(), matches: Some(matches::everything()), action: Some(action), ..Default::default() }
 }
 
-fn virtual_host(name: String, domains: Vec<String>, routes: Vec<Route>) -> VirtualHost {
-    VirtualHost { name, domains, routes, include_request_attempt_count: true }
+/// The routes of some authorities.
+pub(crate) fn virtual_host(name: String, domains: Vec<String>, routes: Vec<Route>) -> VirtualHost {
+    VirtualHost { name, domains, routes, require_tls: 0, include_request_attempt_count: true }
 }
 
-fn configuration(name: String, virtual_hosts: Vec<VirtualHost>) -> RouteTable {
+/// The routes of one listener or port.
+pub(crate) fn configuration(name: String, virtual_hosts: Vec<VirtualHost>) -> RouteTable {
     RouteTable {
         name,
         virtual_hosts,
+        ignore_port_in_host_matching: false,
         // An upstream that comes a moment later than its route is no reason to refuse all routes.
         validate_clusters: flag(false),
         max_direct_response_body_size_bytes: number(LONGEST_BODY),

@@ -1,8 +1,9 @@
 //! What concerns one proxy: the services that it sees, and the ports on which it takes requests.
 
+use crate::edge::{Edge, Ports};
 use config::{
-    CaptureMode, DefaultEndpoint, DestinationRule, EgressListener, IngressListener, Intent, OutboundPolicy, PortPolicy,
-    Sidecar, Subset, VirtualService,
+    CaptureMode, DefaultEndpoint, DestinationRule, EgressListener, Gateway, HostPattern, IngressListener, Intent,
+    OutboundPolicy, PortPolicy, Server, Sidecar, Subset, VirtualService,
 };
 use model::{Address, Catalog, Endpoint, Host, Port, Protocol, Service, WorkloadIdentity};
 use std::collections::BTreeMap;
@@ -25,6 +26,11 @@ pub(crate) struct Scope<'a> {
     rules: BTreeMap<&'a Host, &'a DestinationRule>,
     /// The VirtualServices that it follows.
     routed: Vec<&'a VirtualService>,
+    /// Who the proxy proved to be.
+    pub(crate) identity: &'a WorkloadIdentity,
+    pub(crate) intent: &'a Intent,
+    /// The servers that it has at the edge of the mesh.
+    edges: Ports<'a>,
 }
 
 /// A port on which a proxy takes requests for its workload.
@@ -64,7 +70,12 @@ pub(crate) const INBOUND_PORT: u16 = 15006;
 // === impl Scope ===
 
 impl<'a> Scope<'a> {
-    pub(crate) fn new(catalog: &'a Catalog, intent: &'a Intent, node: &'a Node, identity: &WorkloadIdentity) -> Self {
+    pub(crate) fn new(
+        catalog: &'a Catalog,
+        intent: &'a Intent,
+        node: &'a Node,
+        identity: &'a WorkloadIdentity,
+    ) -> Self {
         let sidecar = match node.kind {
             NodeKind::Sidecar => intent.sidecar_for(&node.namespace, &node.labels),
             NodeKind::Router => None,
@@ -78,7 +89,35 @@ impl<'a> Scope<'a> {
         };
         let rules = services.iter().filter_map(rule).collect();
         let routed = intent.mesh_services(&node.namespace).collect();
-        Self { catalog, node, policy, services, inbound, sidecar, rules, routed }
+        let edges = match node.kind {
+            NodeKind::Sidecar => Ports::new(),
+            NodeKind::Router => edges(catalog, intent, node, identity),
+        };
+        Self { catalog, node, policy, services, inbound, sidecar, rules, routed, identity, intent, edges }
+    }
+
+    /// The servers that it has at the edge of the mesh, by where they listen.
+    pub(crate) fn edges(&self) -> Ports<'a> {
+        self.edges.clone()
+    }
+
+    /// The servers that pass on the mesh's own TLS.
+    pub(crate) fn east_west(&self) -> impl Iterator<Item = &'a Server> {
+        self.edges.values().flatten().map(|edge| edge.server).filter(|server| server.is_east_west())
+    }
+
+    /// The VirtualServices that route for `server` of `gateway`, with the hosts that it serves of theirs.
+    pub(crate) fn routed_by(
+        &self,
+        gateway: &'a Gateway,
+        server: &'a Server,
+    ) -> impl Iterator<Item = (&'a VirtualService, Vec<HostPattern>)> {
+        let namespace = &self.node.namespace;
+        let services = self.intent.virtual_services.iter();
+        let named =
+            services.filter(|service| gateway.is_named(&service.gateways) && service.export_to.includes(namespace));
+        let shared = named.map(|service| (service, server.shared_hosts(service, &gateway.namespace)));
+        shared.filter(|(_, hosts)| !hosts.is_empty())
     }
 
     /// The visible service of this host.
@@ -167,6 +206,23 @@ fn visible<'a>(catalog: &'a Catalog, node: &Node, sidecar: Option<&Sidecar>) -> 
         }
     }
     by_host.into_values().collect()
+}
+
+/// The servers of the Gateways that select `node`. One listens where a service of the proxy's leads to if it names the
+/// server's port, as in Kubernetes; a port that the process has for itself is left out.
+fn edges<'a>(catalog: &'a Catalog, intent: &'a Intent, node: &Node, identity: &WorkloadIdentity) -> Ports<'a> {
+    let targets: BTreeMap<u16, u16> =
+        served(catalog, node, identity).map(|(_, target, port, _)| (port.number, target)).collect();
+    let mut edges = Ports::new();
+    for gateway in intent.gateways_for(&node.labels) {
+        for server in &gateway.servers {
+            let port = targets.get(&server.port).copied().unwrap_or(server.port);
+            if !node.own_ports.contains(&port) {
+                edges.entry((server.bind, port)).or_default().push(Edge { gateway, server, port });
+            }
+        }
+    }
+    edges
 }
 
 fn inbound(

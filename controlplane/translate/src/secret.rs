@@ -1,20 +1,30 @@
-//! The one secret that is none: the roots, each bound to its own trust domain.
+//! The one secret that is none, the roots, each bound to its own trust domain; and what Gateways show and trust.
 
 use crate::any::any;
+use crate::scope::Scope;
+use crate::server_tls;
 use api::envoy::envoy::config::core::v3::{DataSource, TypedExtensionConfig, data_source::Specifier};
 use api::envoy::envoy::extensions::transport_sockets::tls::v3 as tls;
+use config::{Credential, ROOTS_SUFFIX, Shown};
 use model::{Catalog, TrustBundle};
+use std::collections::BTreeSet;
+use tls::secret::Type;
 use tls::spiffe_cert_validator_config::TrustDomain;
 use xds::Resource;
 
 /// The name under which proxies ask for the roots (Istio's).
 pub(crate) const ROOTS: &str = "ROOTCA";
 
+pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
+    let secrets = roots(scope.catalog).into_iter().chain(shown(scope));
+    secrets.map(|secret| Resource::new(secret.name.as_str(), &secret)).collect()
+}
+
 /// The roots for Envoy's SPIFFE validator, which takes a certificate of a domain from that domain's roots only.
-pub(crate) fn resources(catalog: &Catalog) -> Vec<Resource> {
+fn roots(catalog: &Catalog) -> Option<tls::Secret> {
     if catalog.bundles.is_empty() {
         // The validator refuses an empty list; without the secret, listeners and upstreams wait.
-        return Vec::new();
+        return None;
     }
     let validator = tls::SpiffeCertValidatorConfig {
         trust_domains: catalog.bundles.values().map(domain).collect(),
@@ -27,8 +37,60 @@ pub(crate) fn resources(catalog: &Catalog) -> Vec<Resource> {
         }),
         ..Default::default()
     };
-    let secret = tls::Secret { name: ROOTS.to_owned(), r#type: Some(tls::secret::Type::ValidationContext(context)) };
-    vec![Resource::new(ROOTS, &secret)]
+    Some(tls::Secret { name: ROOTS.to_owned(), r#type: Some(Type::ValidationContext(context)) })
+}
+
+/// What the proxy's own Gateways name, from the secrets of its own namespace and no other.
+fn shown(scope: &Scope<'_>) -> Vec<tls::Secret> {
+    let mut names: BTreeSet<&str> = BTreeSet::new();
+    for tls in scope.edges().values().flatten().filter_map(|edge| edge.server.tls.as_ref()) {
+        names.extend(tls.shown.iter().filter_map(|shown| match shown {
+            Shown::Secret(name) => Some(name.as_str()),
+            Shown::Files(..) => None,
+        }));
+        names.extend(tls.roots_secret.as_deref());
+    }
+    names.into_iter().flat_map(|name| [certificate(scope, name), roots_beside(scope, name)]).flatten().collect()
+}
+
+fn credential<'a>(scope: &Scope<'a>, name: &str) -> Option<&'a Credential> {
+    // What the certificate proves, not what the proxy says of itself.
+    scope.intent.credentials.get(&(scope.identity.namespace.clone(), name.to_owned()))
+}
+
+/// The certificate of a secret, or its roots if it holds nothing else.
+fn certificate(scope: &Scope<'_>, name: &str) -> Option<tls::Secret> {
+    let credential = credential(scope, name)?;
+    let r#type = match (&credential.certificate, &credential.roots) {
+        (Some((chain, key)), _) => Type::TlsCertificate(tls::TlsCertificate {
+            certificate_chain: Some(inline(chain)),
+            private_key: Some(inline(key)),
+            ..Default::default()
+        }),
+        (None, Some(roots)) => Type::ValidationContext(validation(roots, credential)),
+        (None, None) => return None,
+    };
+    Some(tls::Secret { name: server_tls::secret_name(name), r#type: Some(r#type) })
+}
+
+/// The roots that go with a certificate: of a secret of their own, or of the same.
+fn roots_beside(scope: &Scope<'_>, name: &str) -> Option<tls::Secret> {
+    let own = credential(scope, &format!("{name}{ROOTS_SUFFIX}")).filter(|own| own.roots.is_some());
+    let credential = own.or_else(|| credential(scope, name))?;
+    let context = validation(credential.roots.as_ref()?, credential);
+    Some(tls::Secret { name: server_tls::roots_name(name), r#type: Some(Type::ValidationContext(context)) })
+}
+
+fn validation(roots: &[u8], credential: &Credential) -> tls::CertificateValidationContext {
+    tls::CertificateValidationContext {
+        trusted_ca: Some(inline(roots)),
+        crl: credential.revoked.as_deref().map(inline),
+        ..Default::default()
+    }
+}
+
+fn inline(pem: &[u8]) -> DataSource {
+    DataSource { specifier: Some(Specifier::InlineBytes(pem.to_vec())), ..Default::default() }
 }
 
 fn domain(bundle: &TrustBundle) -> TrustDomain {

@@ -1,13 +1,13 @@
 //! Where connections go that are not taken apart into requests: by the VirtualService, or to the service itself.
 
 use crate::listener::chain;
-use crate::matches::{is_for_mesh, is_from};
+use crate::matches::Audience;
 use crate::scope::Scope;
 use crate::{cluster, filter, http_route, names};
 use api::envoy::envoy::config::core::v3::CidrRange;
 use api::envoy::envoy::config::listener::v3 as envoy;
 use api::envoy::google::protobuf::UInt32Value;
-use config::{Choice, HashKey, PortPolicy, Split, StreamMatch};
+use config::{Choice, HashKey, PortPolicy, Split, StreamMatch, TcpRoute, TlsMatch, TlsRoute};
 use envoy::FilterChainMatch;
 use ipnet::IpNet;
 use model::{Port, Service};
@@ -34,38 +34,66 @@ pub(crate) struct Chains {
 
 /// Connections of `port` that are not TLS, or of which it does not matter.
 pub(crate) fn tcp(scope: &Scope<'_>, service: &Service, port: &Port) -> Chains {
+    let routes = scope.virtual_service(&service.key.host).map_or(&[][..], |routed| &routed.tcp);
+    let (conditional, otherwise) = tcp_routes(scope, routes, port.number, Audience::Mesh);
+    let own = || {
+        let own = vec![(cluster::outbound_name(service, port), 1)];
+        filter::tcp_way(limited(&scope.policy_of(service, port.number, None), own))
+    };
+    Chains { conditional, otherwise: otherwise.unwrap_or_else(own) }
+}
+
+/// The chains of `routes` that have conditions, and the filter of the first without one.
+pub(crate) fn tcp_routes(
+    scope: &Scope<'_>,
+    routes: &[TcpRoute],
+    port: u16,
+    audience: Audience<'_>,
+) -> (Vec<envoy::FilterChain>, Option<envoy::Filter>) {
     let mut conditional: Vec<envoy::FilterChain> = Vec::new();
-    let routed = scope.virtual_service(&service.key.host);
-    for route in routed.iter().flat_map(|routed| &routed.tcp) {
-        let to = || filter::tcp_way(way(scope, &route.route, port.number));
+    for route in routes {
+        let to = || filter::tcp_way(way(scope, &route.route, port));
         if route.matches.is_empty() {
-            return Chains { conditional, otherwise: to() };
+            return (conditional, Some(to()));
         }
-        for matches in route.matches.iter().filter(|matches| applies(scope, matches, port.number)) {
+        for matches in route.matches.iter().filter(|matches| applies(scope, matches, port, audience)) {
             let condition = subnets(matches);
             if condition == FilterChainMatch::default() {
-                return Chains { conditional, otherwise: to() };
+                return (conditional, Some(to()));
             }
-            add(&mut conditional, condition, to());
+            add(&mut conditional, chain(condition, to()));
         }
     }
-    let own = vec![(cluster::outbound_name(service, port), 1)];
-    let otherwise = filter::tcp_way(limited(&scope.policy_of(service, port.number, None), own));
-    Chains { conditional, otherwise }
+    (conditional, None)
+}
+
+/// The chains of `routes`, by server name; `narrowed` says which of a condition's names are taken.
+pub(crate) fn tls_routes(
+    scope: &Scope<'_>,
+    routes: &[TlsRoute],
+    port: u16,
+    audience: Audience<'_>,
+    narrowed: impl Fn(&TlsMatch) -> Vec<String>,
+) -> Vec<envoy::FilterChain> {
+    let mut chains: Vec<envoy::FilterChain> = Vec::new();
+    for route in routes {
+        let applying = route.matches.iter().filter(|matches| applies(scope, &matches.stream, port, audience));
+        for matches in applying {
+            let server_names = narrowed(matches);
+            if !server_names.is_empty() {
+                let condition = FilterChainMatch { server_names, ..subnets(&matches.stream) };
+                add(&mut chains, chain(condition, filter::tcp_way(way(scope, &route.route, port))));
+            }
+        }
+    }
+    chains
 }
 
 /// Connections of `port` that are the applications' own TLS, by server name.
 pub(crate) fn tls(scope: &Scope<'_>, service: &Service, port: &Port) -> Vec<envoy::FilterChain> {
-    let mut chains: Vec<envoy::FilterChain> = Vec::new();
-    let routed = scope.virtual_service(&service.key.host);
-    for route in routed.iter().flat_map(|routed| &routed.tls) {
-        let applying = route.matches.iter().filter(|matches| applies(scope, &matches.stream, port.number));
-        for matches in applying {
-            let names = matches.server_names.iter().map(ToString::to_string).collect();
-            let condition = FilterChainMatch { server_names: names, ..subnets(&matches.stream) };
-            add(&mut chains, condition, filter::tcp_way(way(scope, &route.route, port.number)));
-        }
-    }
+    let routes = scope.virtual_service(&service.key.host).map_or(&[][..], |routed| &routed.tls);
+    let all = |matches: &TlsMatch| matches.server_names.iter().map(ToString::to_string).collect();
+    let mut chains = tls_routes(scope, routes, port.number, Audience::Mesh, all);
     let host = &service.key.host;
     let known = |name: &String| {
         let conditions = chains.iter().filter_map(|chain| chain.filter_chain_match.as_ref());
@@ -81,16 +109,15 @@ pub(crate) fn tls(scope: &Scope<'_>, service: &Service, port: &Port) -> Vec<envo
 }
 
 /// Envoy refuses a listener of which two chains have the same conditions: the first counts.
-fn add(chains: &mut Vec<envoy::FilterChain>, condition: FilterChainMatch, filter: envoy::Filter) {
-    if chains.iter().all(|chain| chain.filter_chain_match.as_ref() != Some(&condition)) {
-        chains.push(chain(condition, filter));
+pub(crate) fn add(chains: &mut Vec<envoy::FilterChain>, new: envoy::FilterChain) {
+    if chains.iter().all(|chain| chain.filter_chain_match != new.filter_chain_match) {
+        chains.push(new);
     }
 }
 
-fn applies(scope: &Scope<'_>, matches: &StreamMatch, port: u16) -> bool {
+fn applies(scope: &Scope<'_>, matches: &StreamMatch, port: u16, audience: Audience<'_>) -> bool {
     matches.port.is_none_or(|wanted| wanted == port)
-        && is_from(scope, &matches.source_labels, matches.source_namespace.as_ref())
-        && is_for_mesh(&matches.gateways)
+        && audience.is_meant(scope, &matches.gateways, &matches.source_labels, matches.source_namespace.as_ref())
 }
 
 fn subnets(matches: &StreamMatch) -> FilterChainMatch {

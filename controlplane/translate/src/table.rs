@@ -18,6 +18,8 @@ pub(crate) struct RouteTable {
     pub(crate) validate_clusters: Option<BoolValue>,
     #[prost(message, optional, tag = "11")]
     pub(crate) max_direct_response_body_size_bytes: Option<UInt32Value>,
+    #[prost(bool, tag = "14")]
+    pub(crate) ignore_port_in_host_matching: bool,
 }
 
 /// The routes of some authorities.
@@ -29,6 +31,8 @@ pub(crate) struct VirtualHost {
     pub(crate) domains: Vec<String>,
     #[prost(message, repeated, tag = "3")]
     pub(crate) routes: Vec<Route>,
+    #[prost(enumeration = "envoy::virtual_host::TlsRequirementType", tag = "4")]
+    pub(crate) require_tls: i32,
     #[prost(bool, tag = "14")]
     pub(crate) include_request_attempt_count: bool,
 }

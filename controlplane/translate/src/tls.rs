@@ -2,8 +2,8 @@
 
 use crate::any::any;
 use crate::secret::ROOTS;
-use crate::value::{ads, agent, flag};
-use api::envoy::envoy::config::core::v3::{DataSource, TransportSocket, data_source, transport_socket::ConfigType};
+use crate::value::{ads, agent, file, flag};
+use api::envoy::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
 use api::envoy::envoy::extensions::transport_sockets::tls::v3 as tls;
 use api::envoy::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use config::{ClientTls, TlsMode};
@@ -47,10 +47,6 @@ pub(crate) fn to_server(tls: &ClientTls, service: &Service, protocol: Protocol) 
     let names: Vec<String> = match &tls.subject_alt_names[..] {
         [] => service.subject_alt_names.iter().cloned().collect(),
         own => own.to_vec(),
-    };
-    let file = |path: &str| DataSource {
-        specifier: Some(data_source::Specifier::Filename(path.to_owned())),
-        ..Default::default()
     };
     let validation = tls::CertificateValidationContext {
         trusted_ca: Some(file(tls.ca_certificates.as_deref().unwrap_or(SYSTEM_ROOTS))),
@@ -140,12 +136,14 @@ fn roots() -> tls::SdsSecretConfig {
     tls::SdsSecretConfig { name: ROOTS.to_owned(), sds_config: ads() }
 }
 
-fn name_matcher(name: &str) -> tls::SubjectAltNameMatcher {
+/// A certificate that bears `name`, an identity or a name of DNS.
+pub(crate) fn name_matcher(name: &str) -> tls::SubjectAltNameMatcher {
     let san_type = if name.contains("://") { SanType::Uri } else { SanType::Dns };
     let exact = StringMatcher { match_pattern: Some(MatchPattern::Exact(name.to_owned())), ..Default::default() };
     tls::SubjectAltNameMatcher { san_type: san_type.into(), matcher: Some(exact), oid: String::new() }
 }
 
-fn transport_socket(config: ConfigType) -> TransportSocket {
+/// TLS, configured so.
+pub(crate) fn transport_socket(config: ConfigType) -> TransportSocket {
     TransportSocket { name: "envoy.transport_sockets.tls".to_owned(), config_type: Some(config) }
 }

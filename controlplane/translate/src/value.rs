@@ -27,6 +27,12 @@ pub(crate) fn time(time: std::time::Duration) -> Option<Duration> {
     Some(Duration { seconds: time.as_secs().cast_signed(), nanos: time.subsec_nanos().cast_signed() })
 }
 
+/// What stands in a file, which the proxy reads.
+pub(crate) fn file(path: &str) -> core::DataSource {
+    let specifier = Some(core::data_source::Specifier::Filename(path.to_owned()));
+    core::DataSource { specifier, ..core::DataSource::default() }
+}
+
 pub(crate) fn percent(value: f64) -> Option<Percent> {
     Some(Percent { value })
 }

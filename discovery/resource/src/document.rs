@@ -1,8 +1,8 @@
 //! One resource as it stands in a file: what it is, whose it is, and where.
 
 use crate::{
-    Field, Fields, Limits, Node, Position, ResourceError, ServiceEntry, Source, Value, Warning, WorkloadEntry,
-    WorkloadGroup, node, service_entry, workload_entry, workload_group,
+    Field, Fields, Limits, Node, Position, ResourceError, Secret, ServiceEntry, Source, Value, Warning, WorkloadEntry,
+    WorkloadGroup, node, secret, service_entry, workload_entry, workload_group,
 };
 use model::Namespace;
 use std::collections::BTreeMap;
@@ -45,6 +45,8 @@ pub enum Resource {
     WorkloadEntry(WorkloadEntry),
     /// The template of many workloads.
     WorkloadGroup(WorkloadGroup),
+    /// Certificates and keys.
+    Secret(Secret),
     /// Any other kind: its `spec` as written, for whoever knows the kind.
     Other(Node),
 }
@@ -125,6 +127,7 @@ fn document(object: &Field<'_>, source: &mut Source) -> Result<Document, Resourc
             let spec = object.fields(OBJECT)?.get("spec").require("a WorkloadGroup's fields")?;
             Resource::WorkloadGroup(workload_group::read(&spec, &metadata.namespace, source)?)
         }
+        _ if kind == "Secret" && api_version == "v1" => Resource::Secret(secret::read(object)?),
         _ => Resource::Other(other(object, is_ours)?),
     };
     if !is_ours && matches!(kind, "ServiceEntry" | "WorkloadEntry" | "WorkloadGroup" | "Sidecar") {

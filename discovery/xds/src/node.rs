@@ -31,6 +31,8 @@ pub struct Node {
     pub service_account: String,
     /// How traffic reaches the proxy (`INTERCEPTION_MODE`).
     pub interception: Interception,
+    /// The ports that its process has for itself (`ISTHMUS_OWN_PORTS`, separated by commas).
+    pub own_ports: Vec<u16>,
     /// The proxy's version (`ISTIO_VERSION`); empty when not said.
     pub version: String,
 }
@@ -63,7 +65,7 @@ const MAX_LABELS: usize = 1024;
 
 impl Node {
     /// Parses Envoy's node: its id, and the metadata keys CLUSTER_ID, NETWORK, NAMESPACE, SERVICE_ACCOUNT, LABELS,
-    /// INSTANCE_IPS, INTERCEPTION_MODE and ISTIO_VERSION. Other keys are ignored.
+    /// INSTANCE_IPS, INTERCEPTION_MODE, ISTHMUS_OWN_PORTS and ISTIO_VERSION. Other keys are ignored.
     pub fn parse(proto: &ProtoNode) -> Result<Self, Invalid> {
         let refuse = || Invalid::new("node id", &proto.id, ID);
         if proto.id.len() > MAX_ID {
@@ -92,6 +94,7 @@ impl Node {
             labels: metadata.labels()?,
             service_account: metadata.text("SERVICE_ACCOUNT")?.into(),
             interception: Interception::parse(metadata.text("INTERCEPTION_MODE")?)?,
+            own_ports: ports(metadata.text("ISTHMUS_OWN_PORTS")?)?,
             version: metadata.text("ISTIO_VERSION")?.into(),
         })
     }
@@ -99,6 +102,7 @@ impl Node {
     /// Envoy's form of this node; [`Node::parse`] gives the same node back.
     pub fn to_proto(&self) -> ProtoNode {
         let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        let own_ports: Vec<String> = self.own_ports.iter().map(ToString::to_string).collect();
         let texts = [
             ("CLUSTER_ID", self.cluster.as_str()),
             ("NETWORK", &self.network),
@@ -106,6 +110,7 @@ impl Node {
             ("SERVICE_ACCOUNT", &self.service_account),
             ("INSTANCE_IPS", &addresses.join(",")),
             ("INTERCEPTION_MODE", self.interception.as_str()),
+            ("ISTHMUS_OWN_PORTS", &own_ports.join(",")),
             ("ISTIO_VERSION", &self.version),
         ];
         let labels = self.labels.iter().map(|(key, value)| (key.clone(), text_value(value))).collect();
@@ -147,6 +152,14 @@ fn addresses(first: IpAddr, all: &str) -> Result<Vec<IpAddr>, Invalid> {
         }
     }
     Ok(addresses)
+}
+
+fn ports(all: &str) -> Result<Vec<u16>, Invalid> {
+    let parse = |text: &str| {
+        let refuse = |_| Invalid::new("node metadata ISTHMUS_OWN_PORTS", text, "ports separated by commas");
+        text.parse().map_err(refuse)
+    };
+    all.split(',').filter(|text| !text.is_empty()).map(parse).collect()
 }
 
 fn text_value(text: &str) -> Value {
@@ -247,6 +260,7 @@ mod tests {
             labels: [("app".to_owned(), "reviews".to_owned())].into(),
             service_account: "reviews".into(),
             interception: Interception::None,
+            own_ports: vec![15008, 15443],
             version: "1.29.0".into(),
         }
     }

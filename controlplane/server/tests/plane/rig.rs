@@ -75,6 +75,7 @@ pub(crate) fn node(namespace: &str, account: &str, interception: Interception) -
         labels: BTreeMap::new(),
         service_account: account.into(),
         interception,
+        own_ports: Vec::new(),
         version: String::new(),
     }
 }

@@ -239,6 +239,7 @@ fn node(account: &str) -> Node {
         labels: BTreeMap::new(),
         service_account: account.into(),
         interception: Interception::None,
+        own_ports: Vec::new(),
         version: String::new(),
     }
 }

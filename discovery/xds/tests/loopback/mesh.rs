@@ -80,6 +80,7 @@ pub(crate) fn node() -> Node {
         labels: BTreeMap::new(),
         service_account: "reviews".into(),
         interception: Interception::Redirect,
+        own_ports: Vec::new(),
         version: "1.29.0".into(),
     }
 }

@@ -1,0 +1,212 @@
+//! TLS as a gateway's server takes it.
+
+use resource::{Field, Fields, ResourceError, Source};
+
+/// What a gateway does with TLS at one server.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServerTls {
+    /// Whether requests in the clear are sent to `https`.
+    pub redirects: bool,
+    /// Where TLS ends, and whom it admits.
+    pub mode: ServerTlsMode,
+    /// What the server shows, and trusts.
+    pub shown: Vec<Shown>,
+    /// A file of the roots that clients are verified by.
+    pub roots: Option<String>,
+    /// A secret of the roots that clients are verified by.
+    pub roots_secret: Option<String>,
+    /// A file of the certificates that were revoked.
+    pub revoked: Option<String>,
+    /// The names of which a client must show one; any if empty.
+    pub subject_alt_names: Vec<String>,
+    /// SHA-256 of the public keys that clients may have, in base64; any if empty.
+    pub public_keys: Vec<String>,
+    /// SHA-256 of the certificates that clients may have, in hexadecimal; any if empty.
+    pub certificates: Vec<String>,
+    /// The least version.
+    pub least: Option<TlsVersion>,
+    /// The greatest version.
+    pub greatest: Option<TlsVersion>,
+    /// The cipher suites of TLS 1.2; the proxy's own if empty.
+    pub ciphers: Vec<String>,
+    /// The key exchanges; the proxy's own if empty.
+    pub curves: Vec<String>,
+}
+
+/// Where TLS ends at a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ServerTlsMode {
+    /// At the service: the server name says where to.
+    #[default]
+    Passthrough,
+    /// At the service, which the server name says in the mesh's own form.
+    AutoPassthrough,
+    /// Here; clients show nothing.
+    Simple,
+    /// Here; clients show a certificate.
+    Mutual,
+    /// Here; clients show a certificate, or none.
+    OptionalMutual,
+    /// Here, with the mesh's own identities on both sides.
+    IstioMutual,
+}
+
+/// A certificate that a server shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown {
+    /// From files: the chain, then the key.
+    Files(String, String),
+    /// From a secret of the gateway's namespace.
+    Secret(String),
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// 1.2
+    V12,
+    /// 1.3
+    V13,
+}
+
+const FIELDS: &[&str] = &[
+    "httpsRedirect",
+    "mode",
+    "serverCertificate",
+    "privateKey",
+    "caCertificates",
+    "caCrl",
+    "credentialName",
+    "credentialNames",
+    "caCertCredentialName",
+    "tlsCertificates",
+    "subjectAltNames",
+    "verifyCertificateSpki",
+    "verifyCertificateHash",
+    "minProtocolVersion",
+    "maxProtocolVersion",
+    "cipherSuites",
+    "ecdhCurves",
+    "insecureSkipVerify",
+];
+const PAIR: &[&str] = &["serverCertificate", "privateKey", "caCertificates"];
+
+// === impl ServerTls ===
+
+impl ServerTls {
+    pub(crate) fn read(at: &Field<'_>, source: &mut Source) -> Result<Option<Self>, ResourceError> {
+        if !at.is_present() {
+            return Ok(None);
+        }
+        let fields = at.fields(FIELDS)?;
+        crate::exclusive(&fields, &["tlsCertificates", "credentialNames"])?;
+        crate::exclusive(&fields, &["credentialName", "credentialNames"])?;
+        if fields.get("insecureSkipVerify").boolean()?.unwrap_or_default() {
+            source.warn(&fields.get("insecureSkipVerify"), "not honoured: a client's certificate is always verified");
+        }
+        let tls = Self {
+            redirects: fields.get("httpsRedirect").boolean()?.unwrap_or_default(),
+            mode: mode(&fields.get("mode"))?,
+            shown: shown(&fields)?,
+            roots: text(&fields, "caCertificates")?,
+            roots_secret: text(&fields, "caCertCredentialName")?,
+            revoked: text(&fields, "caCrl")?,
+            subject_alt_names: fields.get("subjectAltNames").text_items()?,
+            public_keys: fields.get("verifyCertificateSpki").text_items()?,
+            certificates: fields.get("verifyCertificateHash").text_items()?,
+            least: version(&fields.get("minProtocolVersion"), source)?,
+            greatest: version(&fields.get("maxProtocolVersion"), source)?,
+            ciphers: fields.get("cipherSuites").text_items()?,
+            curves: fields.get("ecdhCurves").text_items()?,
+        };
+        tls.check(&fields)?;
+        Ok(Some(tls))
+    }
+
+    fn check(&self, fields: &Fields<'_>) -> Result<(), ResourceError> {
+        let mode = fields.get("mode");
+        if self.least.zip(self.greatest).is_some_and(|(least, greatest)| least > greatest) {
+            return Err(fields.get("minProtocolVersion").refuse("a version that is not above maxProtocolVersion"));
+        }
+        match self.mode {
+            ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual
+                if self.shown.is_empty() && !self.redirects =>
+            {
+                Err(mode.refuse("a mode with a certificate: credentialName, or serverCertificate and privateKey"))
+            }
+            ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual
+                if self.roots.is_none()
+                    && self.roots_secret.is_none()
+                    && self.shown.iter().any(|shown| matches!(shown, Shown::Files(..))) =>
+            {
+                Err(mode.refuse("a mode with roots for the clients: caCertificates or caCertCredentialName"))
+            }
+            ServerTlsMode::IstioMutual if !self.shown.is_empty() => {
+                Err(mode.refuse("no certificate of your own with ISTIO_MUTUAL"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether TLS ends at the gateway.
+    pub fn ends_here(&self) -> bool {
+        !matches!(self.mode, ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough)
+    }
+}
+
+fn text(fields: &Fields<'_>, name: &str) -> Result<Option<String>, ResourceError> {
+    Ok(fields.get(name).text()?.filter(|text| !text.is_empty()).map(str::to_owned))
+}
+
+fn mode(at: &Field<'_>) -> Result<ServerTlsMode, ResourceError> {
+    Ok(match at.text()? {
+        None | Some("PASSTHROUGH") => ServerTlsMode::Passthrough,
+        Some("AUTO_PASSTHROUGH") => ServerTlsMode::AutoPassthrough,
+        Some("SIMPLE") => ServerTlsMode::Simple,
+        Some("MUTUAL") => ServerTlsMode::Mutual,
+        Some("OPTIONAL_MUTUAL") => ServerTlsMode::OptionalMutual,
+        Some("ISTIO_MUTUAL") => ServerTlsMode::IstioMutual,
+        Some(_) => {
+            let modes = "PASSTHROUGH, SIMPLE, MUTUAL, OPTIONAL_MUTUAL, ISTIO_MUTUAL or AUTO_PASSTHROUGH";
+            return Err(at.refuse(modes));
+        }
+    })
+}
+
+/// One certificate, or a few of different key types.
+fn shown(fields: &Fields<'_>) -> Result<Vec<Shown>, ResourceError> {
+    if let Some(name) = text(fields, "credentialName")? {
+        return Ok(vec![Shown::Secret(name)]);
+    }
+    let names = fields.get("credentialNames").text_items()?;
+    if !names.is_empty() {
+        return Ok(names.into_iter().map(Shown::Secret).collect());
+    }
+    let listed = fields.get("tlsCertificates").items()?;
+    if listed.is_empty() {
+        return Ok(files(fields)?.into_iter().collect());
+    }
+    listed.iter().filter_map(|item| item.fields(PAIR).and_then(|fields| files(&fields)).transpose()).collect()
+}
+
+fn files(fields: &Fields<'_>) -> Result<Option<Shown>, ResourceError> {
+    match (text(fields, "serverCertificate")?, text(fields, "privateKey")?) {
+        (None, None) => Ok(None),
+        (Some(chain), Some(key)) => Ok(Some(Shown::Files(chain, key))),
+        (Some(_), None) => Err(fields.get("privateKey").refuse("the file of the certificate's key")),
+        (None, Some(_)) => Err(fields.get("serverCertificate").refuse("the file of the key's certificate")),
+    }
+}
+
+fn version(at: &Field<'_>, source: &mut Source) -> Result<Option<TlsVersion>, ResourceError> {
+    Ok(match at.text()? {
+        None | Some("TLS_AUTO") => None,
+        Some("TLSV1_2") => Some(TlsVersion::V12),
+        Some("TLSV1_3") => Some(TlsVersion::V13),
+        Some("TLSV1_0" | "TLSV1_1") => {
+            source.warn(at, "TLS before 1.2 is not spoken (RFC 8996): 1.2 it is");
+            Some(TlsVersion::V12)
+        }
+        Some(_) => return Err(at.refuse("TLS_AUTO, TLSV1_0, TLSV1_1, TLSV1_2 or TLSV1_3")),
+    })
+}
