@@ -9,9 +9,9 @@ use ::http::HeaderValue;
 use bytes::BytesMut;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use identity::{fingerprint, peer_identity};
+use identity::{description, fingerprint, peer_identity};
 use model::WorkloadIdentity;
-use routing::{Beginning, Chain, Direction, Handler, HttpHandler, Listener, RouteSource};
+use routing::{Admits, Beginning, Chain, Direction, Handler, HttpHandler, Listener, RouteSource};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -73,13 +73,16 @@ impl Connection {
         let stream = match &chain.tls {
             None => Stream::Plain(tcp),
             Some(tls) => {
-                let accepting = TlsAcceptor::from(self.shared.server(tls)).accept(tcp);
+                let server = self.shared.server(tls).map_err(io::Error::other)?;
+                let accepting = TlsAcceptor::from(server).accept(tcp);
                 let accepted = timeout(self.shared.settings.handshake(), accepting).await;
                 Stream::Server(Box::new(accepted.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??))
             }
         };
         let certificates = stream.tls().and_then(|session| session.peer_certificates());
-        let peer = peer_identity(certificates);
+        // An identity counts only if the mesh's own roots vouch for it.
+        let is_mesh = chain.tls.as_ref().is_some_and(|tls| tls.admits == Admits::Mesh);
+        let peer = peer_identity(certificates.filter(|_| is_mesh));
         match &chain.handler {
             Handler::Tcp(handler) => {
                 let caller = tcp::Caller {
@@ -94,10 +97,11 @@ impl Connection {
                 Ok(())
             }
             Handler::Http(handler) => {
-                let certificate = certificates
-                    .and_then(<[_]>::first)
-                    .zip(peer.as_ref())
-                    .and_then(|(certificate, peer)| self.client_certificate(&fingerprint(certificate), peer));
+                let leaf = certificates.and_then(<[_]>::first);
+                let certificate = match &peer {
+                    Some(peer) => leaf.and_then(|leaf| self.client_certificate(&fingerprint(leaf), peer)),
+                    None => leaf.and_then(|leaf| HeaderValue::from_str(&description(leaf)).ok()),
+                };
                 let caller = http::Caller {
                     shared: self.shared.clone(),
                     handler: HttpHandler::clone(handler),

@@ -12,7 +12,7 @@ use crate::sending::{Again, Outgoing, Refusal, Sending, Sent, passed};
 use crate::shadow::{self, Shadow};
 use crate::shared::Shared;
 use crate::telemetry::{Flag, Series};
-use crate::{headers, overrides, path, upgrade};
+use crate::{headers, outside, overrides, path, upgrade};
 use http::header::{LOCATION, SET_COOKIE};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -69,7 +69,10 @@ impl Caller {
         Ok(self.answer(request).await)
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+    async fn answer(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
+        if self.handler.from_outside {
+            outside::sanitize(request.headers_mut(), self.address.ip(), self.over_tls);
+        }
         let Some(authority) = headers::authority(&request) else {
             return own_answer(StatusCode::BAD_REQUEST, "one Host is expected\n".into());
         };

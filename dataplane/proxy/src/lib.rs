@@ -6,6 +6,7 @@
 //! xDS -> state (Resources) -> RoutingTable, roots, names
 //! ```
 
+mod acceptors;
 mod attempt;
 mod body;
 mod connect;
@@ -22,6 +23,7 @@ mod http;
 mod http2;
 mod listen;
 mod open;
+mod outside;
 mod overrides;
 mod path;
 mod sending;

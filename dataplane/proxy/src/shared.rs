@@ -1,14 +1,13 @@
 //! What all connections of a sidecar share.
 
 use crate::Settings;
+use crate::acceptors::Acceptors;
 use crate::destination::Destinations;
 use crate::telemetry::Telemetry;
 use arc_swap::ArcSwap;
-use identity::{ClientAuth, Expected, Identity, server_config};
-use parking_lot::Mutex;
+use identity::{Identity, IdentityError};
 use routing::{DownstreamTls, RoutingTable};
 use rustls::ServerConfig;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -34,7 +33,7 @@ pub(crate) struct Shared {
     /// Room for copies of requests.
     pub(crate) shadows: Arc<Semaphore>,
     began: Instant,
-    servers: Mutex<HashMap<DownstreamTls, Arc<ServerConfig>>>,
+    acceptors: Acceptors,
 }
 
 // === impl Shared ===
@@ -53,7 +52,7 @@ impl Shared {
             drain: CancellationToken::new(),
             abort: CancellationToken::new(),
             began: Instant::now(),
-            servers: Mutex::new(HashMap::new()),
+            acceptors: Acceptors::default(),
         }
     }
 
@@ -62,16 +61,8 @@ impl Shared {
         self.began.elapsed()
     }
 
-    /// How TLS is taken; made once for each way.
-    pub(crate) fn server(&self, tls: &DownstreamTls) -> Arc<ServerConfig> {
-        let mut servers = self.servers.lock();
-        if let Some(config) = servers.get(tls) {
-            return config.clone();
-        }
-        let auth = if tls.requires_certificate { ClientAuth::Required } else { ClientAuth::Optional };
-        let alpn: Vec<&[u8]> = tls.alpn.iter().map(String::as_bytes).collect();
-        let config = server_config(&self.identity, auth, Expected::Any, &alpn);
-        servers.insert(tls.clone(), config.clone());
-        config
+    /// How TLS is taken at this moment; see [`Acceptors::of`].
+    pub(crate) fn server(&self, tls: &DownstreamTls) -> Result<Arc<ServerConfig>, IdentityError> {
+        self.acceptors.of(tls, &self.identity, &self.table.load())
     }
 }

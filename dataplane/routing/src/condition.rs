@@ -57,6 +57,11 @@ struct QueryMatch {
 // === impl Condition ===
 
 impl Condition {
+    /// Holds for every request.
+    pub(crate) fn everything() -> Self {
+        Self { path: PathMatch::Prefix("/".into()), ignore_case: false, fields: Vec::new(), query: Vec::new() }
+    }
+
     pub(crate) fn parse(matches: &proto::RouteMatch) -> Result<Self, String> {
         if matches.runtime_fraction.is_some() || matches.grpc.is_some() || !matches.cookies.is_empty() {
             return Err("match: by path, headers and query_parameters is accepted".into());

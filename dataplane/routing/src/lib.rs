@@ -10,6 +10,7 @@ mod balance;
 mod condition;
 mod cors;
 mod decode;
+mod downstream_tls;
 mod endpoint;
 mod error;
 mod fault;
@@ -26,6 +27,7 @@ mod retry;
 mod rewrite;
 mod ring;
 mod route;
+mod server_secret;
 mod table;
 mod text_match;
 mod trust;
@@ -35,14 +37,13 @@ mod usage;
 pub use asked::Asked;
 pub use balance::Wanted;
 pub use cors::{Cors, Crossing};
+pub use downstream_tls::{Admits, Clients, DownstreamTls, Place, Roots, Shows};
 pub use endpoint::{Endpoint, Facts, Target, Workload};
 pub use error::Rejection;
 pub use fault::{Abort, Fault};
 pub use forward::{Forward, Target as RouteTarget};
 pub use hash::{Alike, source_hash};
-pub use listener::{
-    Beginning, Chain, Direction, DownstreamTls, Handler, HttpHandler, Listener, RouteSource, StreamHandler,
-};
+pub use listener::{Beginning, Chain, Direction, Handler, HttpHandler, Listener, RouteSource, StreamHandler};
 pub use load::{Load, Report};
 pub use mutation::{Context, Mutation};
 pub use names::Name;
@@ -51,6 +52,7 @@ pub use redirect::Redirect;
 pub use resources::Resources;
 pub use retry::{Failure, RetryPolicy};
 pub use route::{Action, Answer, Route, RouteTable};
+pub use server_secret::ServerSecret;
 pub use table::RoutingTable;
 pub use upstream::{
     Discovery, HttpVersion, OutsideTls, Transport, TransportOf, Upstream, UpstreamSettings, UpstreamTls,

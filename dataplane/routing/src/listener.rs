@@ -1,13 +1,12 @@
 //! Listeners and their filter chains: what is done with a connection, by where it was going and how it begins.
 
-use crate::Rejection;
 use crate::decode::{message, socket, unpack};
 use crate::route::RouteTable;
+use crate::{DownstreamTls, Rejection};
 use api::envoy::envoy::config::core::v3::{CidrRange, TrafficDirection};
 use api::envoy::envoy::config::listener::v3::{self as proto, filter::ConfigType};
 use api::envoy::envoy::extensions::filters::network::http_connection_manager::v3 as http;
 use api::envoy::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier};
-use api::envoy::envoy::extensions::transport_sockets::tls::v3::DownstreamTlsContext;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -53,15 +52,6 @@ pub struct Chain {
     pub handler: Handler,
 }
 
-/// TLS that ends at the proxy.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct DownstreamTls {
-    /// Whether a client without a certificate is refused.
-    pub requires_certificate: bool,
-    /// What is offered in ALPN, the most preferred first.
-    pub alpn: Vec<String>,
-}
-
 /// What a connection carries.
 #[derive(Debug, Clone)]
 pub enum Handler {
@@ -91,6 +81,8 @@ pub struct HttpHandler {
     pub routes: RouteSource,
     /// Whether `x-forwarded-client-cert` is replaced by what the handshake proved.
     pub sets_client_certificate: bool,
+    /// Whether callers are outside of the mesh, and what they say of where they come from counts for nothing.
+    pub from_outside: bool,
 }
 
 /// Where the routes are.
@@ -185,6 +177,11 @@ impl Listener {
     /// All chains.
     pub fn chains(&self) -> impl Iterator<Item = &Chain> {
         self.chains.iter().chain(&self.otherwise)
+    }
+
+    /// The names of the secrets that its chains need.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.chains().filter_map(|chain| chain.tls.as_ref()).flat_map(DownstreamTls::secrets)
     }
 
     /// The chain for a connection from `source` to `destination` that begins so, as Envoy chooses: by port, then address,
@@ -324,24 +321,6 @@ impl Chain {
     }
 }
 
-// === impl DownstreamTls ===
-
-impl DownstreamTls {
-    fn parse(socket: &api::envoy::envoy::config::core::v3::TransportSocket) -> Result<Self, String> {
-        use api::envoy::envoy::config::core::v3::transport_socket::ConfigType;
-        let Some(ConfigType::TypedConfig(any)) = &socket.config_type else {
-            return Err("transport_socket: typed_config is expected".into());
-        };
-        let context = unpack::<DownstreamTlsContext>(any)
-            .ok_or_else(|| format!("transport_socket: {:?}: DownstreamTlsContext is accepted", any.type_url))?
-            .map_err(|error| error.to_string())?;
-        Ok(Self {
-            requires_certificate: context.require_client_certificate.is_some_and(|flag| flag.value),
-            alpn: context.common_tls_context.unwrap_or_default().alpn_protocols,
-        })
-    }
-}
-
 // === impl StreamHandler ===
 
 impl StreamHandler {
@@ -392,6 +371,10 @@ impl HttpHandler {
             _ => return Err("route_specifier: rds or route_config is expected".into()),
         };
         let sets = manager.forward_client_cert_details() == ForwardClientCertDetails::SanitizeSet;
-        Ok(Self { routes, sets_client_certificate: sets })
+        Ok(Self {
+            routes,
+            sets_client_certificate: sets,
+            from_outside: manager.use_remote_address.as_ref().is_some_and(|flag| flag.value),
+        })
     }
 }

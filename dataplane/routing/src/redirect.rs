@@ -21,6 +21,11 @@ pub struct Redirect {
 // === impl Redirect ===
 
 impl Redirect {
+    /// To the same place over TLS, for good.
+    pub(crate) fn to_https() -> Self {
+        Self { status: 301, scheme: Some("https".into()), host: None, port: None, path: None, strips_query: false }
+    }
+
     pub(crate) fn parse(action: &proto::RedirectAction) -> Result<Self, String> {
         let scheme = match &action.scheme_rewrite_specifier {
             Some(SchemeRewriteSpecifier::HttpsRedirect(true)) => Some("https".into()),

@@ -2,7 +2,9 @@
 
 use crate::endpoint::{self, Facts};
 use crate::upstream::UpstreamSettings;
-use crate::{Discovery, Handler, Listener, Name, Rejection, RouteSource, RouteTable, RoutingTable, Upstream};
+use crate::{
+    Discovery, Handler, Listener, Name, Rejection, RouteSource, RouteTable, RoutingTable, ServerSecret, Upstream,
+};
 use crate::{decode, names, trust};
 use api::envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use model::TrustBundle;
@@ -21,6 +23,7 @@ pub struct Resources {
     assignments: HashMap<Arc<str>, Vec<Facts>>,
     upstreams: HashMap<Arc<str>, Arc<Upstream>>,
     bundles: Arc<[TrustBundle]>,
+    secrets: HashMap<Arc<str>, Arc<ServerSecret>>,
     names: Arc<[Name]>,
     listening: bool,
 }
@@ -65,9 +68,13 @@ impl Resources {
                 self.warm_up();
             }
             type_url::SECRET => {
-                if let Some(roots) = changed.iter().find(|resource| *resource.name == *trust::ROOTS) {
+                let (roots, shown): (Vec<Resource>, Vec<Resource>) =
+                    changed.iter().cloned().partition(|resource| *resource.name == *trust::ROOTS);
+                let shown = parsed(&shown, ServerSecret::parse)?;
+                if let Some(roots) = roots.first() {
                     self.bundles = trust::parse(roots)?.into();
                 }
+                merge(&mut self.secrets, shown, removed);
             }
             type_url::NAME_TABLE => {
                 if let Some(table) = changed.first() {
@@ -87,7 +94,10 @@ impl Resources {
                 by_eds.map(|settings| settings.name.clone()).collect()
             }
             type_url::ROUTE => self.listeners.values().flat_map(|listener| named_routes(listener)).cloned().collect(),
-            type_url::SECRET => BTreeSet::from([trust::ROOTS.into()]),
+            type_url::SECRET => {
+                let shown = self.listeners.values().flat_map(|listener| listener.secrets()).cloned();
+                shown.chain([trust::ROOTS.into()]).collect()
+            }
             _ => BTreeSet::new(),
         }
     }
@@ -104,6 +114,7 @@ impl Resources {
             routes: self.routes.clone(),
             upstreams: self.upstreams.clone(),
             bundles: self.bundles.clone(),
+            secrets: self.secrets.clone(),
             names: self.names.clone(),
         }
     }

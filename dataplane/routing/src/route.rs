@@ -2,11 +2,12 @@
 
 use crate::condition::Condition;
 use crate::decode::{message, unpack};
+use crate::redirect;
 use crate::{Asked, Cors, Fault, Forward, Mutation, Redirect, Rejection};
 use api::envoy::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use api::envoy::envoy::config::route::v3 as proto;
 use api::envoy::envoy::extensions::filters::http::{cors::v3::CorsPolicy, fault::v3::HttpFault};
-use proto::route::Action as ProtoAction;
+use proto::{route::Action as ProtoAction, virtual_host::TlsRequirementType};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -19,9 +20,16 @@ pub struct RouteTable {
     /// `*.example.com`, without the star; the longest first.
     suffixes: Vec<(Box<str>, Routes)>,
     everything: Option<Routes>,
+    ignores_port: bool,
 }
 
-type Routes = Arc<[Arc<Route>]>;
+/// The routes of one virtual host.
+#[derive(Debug, Clone)]
+struct Routes {
+    all: Arc<[Arc<Route>]>,
+    /// Where requests in the clear go instead.
+    to_https: Option<Arc<Route>>,
+}
 
 /// A route.
 #[derive(Debug)]
@@ -71,12 +79,21 @@ impl RouteTable {
     }
 
     pub(crate) fn from_proto(config: &proto::RouteConfiguration) -> Result<Self, Rejection> {
-        let mut table = Self { name: config.name.as_str().into(), ..Self::default() };
+        let mut table = Self {
+            name: config.name.as_str().into(),
+            ignores_port: config.ignore_port_in_host_matching,
+            ..Self::default()
+        };
         for host in &config.virtual_hosts {
             let reject =
                 |reason: String| Rejection::new(&config.name, format!("virtual host {:?}: {reason}", host.name));
             let parse = |route| Ok(Arc::new(Route::parse(route, host.include_request_attempt_count)?));
-            let routes: Routes = host.routes.iter().map(parse).collect::<Result<_, String>>().map_err(reject)?;
+            let all = host.routes.iter().map(parse).collect::<Result<_, String>>().map_err(reject)?;
+            let to_https = match host.require_tls() {
+                TlsRequirementType::None => None,
+                TlsRequirementType::All | TlsRequirementType::ExternalOnly => Some(Arc::new(Route::to_https())),
+            };
+            let routes = Routes { all, to_https };
             for domain in &host.domains {
                 if !table.add(domain, &routes) {
                     return Err(reject(format!("domain {domain:?} stands twice")));
@@ -102,10 +119,17 @@ impl RouteTable {
 
     /// The first route that a request meets the conditions of; none if there is none.
     pub fn route(&self, asked: &Asked<'_>) -> Option<&Arc<Route>> {
-        self.virtual_host(asked.authority)?.iter().find(|route| route.condition.matches(asked))
+        let authority = if self.ignores_port { redirect::split(asked.authority).0 } else { asked.authority };
+        let routes = self.virtual_host(authority)?;
+        if asked.scheme != "https"
+            && let Some(elsewhere) = &routes.to_https
+        {
+            return Some(elsewhere);
+        }
+        routes.all.iter().find(|route| route.condition.matches(asked))
     }
 
-    fn virtual_host(&self, authority: &str) -> Option<&[Arc<Route>]> {
+    fn virtual_host(&self, authority: &str) -> Option<&Routes> {
         if let Some(routes) = self.exact.get(authority) {
             return Some(routes);
         }
@@ -122,14 +146,14 @@ impl RouteTable {
         };
         let suffix =
             self.suffixes.iter().find(|(suffix, _)| authority.len() > suffix.len() && authority.ends_with(&**suffix));
-        suffix.map(|(_, routes)| &**routes).or(self.everything.as_deref())
+        suffix.map(|(_, routes)| routes).or(self.everything.as_ref())
     }
 
     /// Every domain with its routes, in no order.
     pub fn domains(&self) -> impl Iterator<Item = (String, &[Arc<Route>])> {
-        let exact = self.exact.iter().map(|(domain, routes)| (domain.to_string(), &**routes));
-        let suffixes = self.suffixes.iter().map(|(suffix, routes)| (format!("*{suffix}"), &**routes));
-        let everything = self.everything.iter().map(|routes| ("*".to_owned(), &**routes));
+        let exact = self.exact.iter().map(|(domain, routes)| (domain.to_string(), &*routes.all));
+        let suffixes = self.suffixes.iter().map(|(suffix, routes)| (format!("*{suffix}"), &*routes.all));
+        let everything = self.everything.iter().map(|routes| ("*".to_owned(), &*routes.all));
         exact.chain(suffixes).chain(everything)
     }
 
@@ -137,7 +161,7 @@ impl RouteTable {
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<str>> {
         let hosts = self.exact.values().chain(self.suffixes.iter().map(|(_, routes)| routes)).chain(&self.everything);
         hosts
-            .flat_map(|routes| routes.iter())
+            .flat_map(|routes| routes.all.iter())
             .filter_map(|route| route.forward())
             .flat_map(|forward| forward.targets().iter().map(|target| &target.upstream).chain(forward.mirrored()))
     }
@@ -146,6 +170,20 @@ impl RouteTable {
 // === impl Route ===
 
 impl Route {
+    /// The way to the same place over TLS.
+    fn to_https() -> Self {
+        Self {
+            name: "https-redirect".into(),
+            condition: Condition::everything(),
+            request: Mutation::default(),
+            response: Mutation::default(),
+            fault: None,
+            cors: None,
+            counts_attempts: false,
+            action: Action::Redirect(Redirect::to_https()),
+        }
+    }
+
     fn parse(route: &proto::Route, counts_attempts: bool) -> Result<Self, String> {
         let action = match &route.action {
             Some(ProtoAction::Route(action)) => Action::Forward(Forward::parse(action)?),

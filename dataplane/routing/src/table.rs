@@ -1,6 +1,6 @@
 //! What a proxy knows of the mesh at one moment: immutable, replaced as a whole.
 
-use crate::{Listener, Name, RouteTable, Upstream};
+use crate::{Listener, Name, RouteTable, ServerSecret, Upstream};
 use model::TrustBundle;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,6 +19,8 @@ pub struct RoutingTable {
     pub upstreams: HashMap<Arc<str>, Arc<Upstream>>,
     /// The roots of each trust domain.
     pub bundles: Arc<[TrustBundle]>,
+    /// What listeners show and trust beside the proxy's identity, by name.
+    pub secrets: HashMap<Arc<str>, Arc<ServerSecret>>,
     /// Names for DNS.
     pub names: Arc<[Name]>,
 }

@@ -6,6 +6,7 @@
 mod bundle;
 mod ca_client;
 mod certificate;
+mod edge;
 mod error;
 pub mod grpc;
 mod outside;
@@ -18,6 +19,7 @@ mod verifier;
 pub use bundle::Bundles;
 pub use ca_client::{CaClient, CsrKey, enroll};
 pub use certificate::{WorkloadCertificate, fingerprint, identity_of};
+pub use edge::{EdgeClients, EdgeTls, description, edge_server_config};
 pub use error::IdentityError;
 pub use outside::outside_client_config;
 pub use pem::pem;
