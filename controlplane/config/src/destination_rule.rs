@@ -1,8 +1,8 @@
 //! DestinationRule: how a service is spoken to, and the subsets of its endpoints.
 
 use crate::destination::complete;
-use crate::{Selector, TrafficPolicy, Visibility, labels};
-use model::{Host, Namespace};
+use crate::{Selector, TrafficPolicy, labels};
+use model::{Host, Namespace, Visibility};
 use resource::{Document, Field, Node, Position, ResourceError, Source, Warning};
 use std::collections::BTreeMap;
 
@@ -53,7 +53,7 @@ pub(crate) fn read(document: &Document, spec: &Node, source: &mut Source) -> Res
         host: complete(&fields.get("host"), namespace)?,
         policy: TrafficPolicy::read(&fields.get("trafficPolicy"), source)?,
         subsets: subsets(&fields.get("subsets"), source)?,
-        export_to: Visibility::read(&fields.get("exportTo"), namespace)?,
+        export_to: fields.get("exportTo").visibility(namespace)?.unwrap_or_default(),
         workload_selector: Some(selector).filter(|selector| !selector.is_empty()),
     })
 }

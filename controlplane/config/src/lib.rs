@@ -32,7 +32,6 @@ mod string_match;
 mod traffic_policy;
 mod value_format;
 mod virtual_service;
-mod visibility;
 
 pub use client_tls::{ClientTls, TlsMode};
 pub use connection_pool::{ConnectionPool, Keepalive};
@@ -52,6 +51,8 @@ pub use intent::{Intent, ROOT_NAMESPACE, closest};
 pub use load_balancer::{Choice, HashKey, HashTable, LoadBalancer, Warmup};
 pub use locality_setting::{Distribution, LocalitySetting};
 pub use mirror::Mirror;
+/// Who sees a resource.
+pub use model::Visibility;
 pub use outlier_detection::OutlierDetection;
 pub use percentage::Percentage;
 pub use retries::Retries;
@@ -62,4 +63,3 @@ pub use stream_route::{StreamMatch, TcpRoute, TlsMatch, TlsRoute};
 pub use string_match::StringMatch;
 pub use traffic_policy::{PortPolicy, ProxyProtocol, RetryBudget, TrafficPolicy};
 pub use virtual_service::VirtualService;
-pub use visibility::Visibility;

@@ -1,7 +1,7 @@
 //! VirtualService: how requests and connections for some hosts are routed.
 
-use crate::{GatewayName, HostPattern, HttpAction, HttpRoute, TcpRoute, TlsRoute, Visibility, http_route};
-use model::{Host, Namespace};
+use crate::{GatewayName, HostPattern, HttpAction, HttpRoute, TcpRoute, TlsRoute, http_route};
+use model::{Host, Namespace, Visibility};
 use resource::{Document, Field, Fields, Node, Position, ResourceError, Source};
 
 /// One VirtualService resource.
@@ -43,7 +43,7 @@ pub(crate) fn read(document: &Document, spec: &Node, source: &mut Source) -> Res
         position: document.position.clone(),
         hosts: http_route::hosts(&fields.get("hosts"), namespace)?,
         gateways,
-        export_to: Visibility::read(&fields.get("exportTo"), namespace)?,
+        export_to: fields.get("exportTo").visibility(namespace)?.unwrap_or_default(),
         http: http.items()?.iter().map(|item| HttpRoute::read(item, namespace, source)).collect::<Result<_, _>>()?,
         tls: tls.items()?.iter().map(|item| TlsRoute::read(item, namespace)).collect::<Result<_, _>>()?,
         tcp: tcp.items()?.iter().map(|item| TcpRoute::read(item, namespace)).collect::<Result<_, _>>()?,

@@ -40,6 +40,8 @@ fn is_same_but_for_endpoints(a: &Service, b: &Service) -> bool {
     std::ptr::eq(a, b)
         || (a.ports == b.ports
             && a.addresses == b.addresses
+            && a.networks == b.networks
+            && a.visibility == b.visibility
             && a.resolution == b.resolution
             && a.location == b.location
             && a.audience == b.audience
@@ -50,10 +52,9 @@ fn is_same_but_for_endpoints(a: &Service, b: &Service) -> bool {
 mod tests {
     use super::*;
     use model::{
-        Address, Audience, Cluster, Endpoint, Gateway, Locality, Location, NetworkId, Port, Protocol, Resolution,
-        ServiceKey,
+        Address, Cluster, Endpoint, Gateway, Locality, Location, NetworkId, Port, Protocol, Resolution, ServiceKey,
     };
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeMap;
 
     fn catalog(services: &[Service]) -> Catalog {
         let mut catalog = Catalog::new(Cluster {
@@ -66,17 +67,8 @@ mod tests {
     }
 
     fn service(host: &str) -> Service {
-        Service {
-            key: ServiceKey { host: host.parse().expect("valid"), namespace: "shop".parse().expect("valid") },
-            ports: vec![],
-            addresses: vec![],
-            resolution: Resolution::Static,
-            location: Location::Internal,
-            audience: Audience::Nobody,
-            subject_alt_names: BTreeSet::new(),
-            endpoints: vec![],
-            imports: BTreeMap::new(),
-        }
+        let key = ServiceKey { host: host.parse().expect("valid"), namespace: "shop".parse().expect("valid") };
+        Service { resolution: Resolution::Static, location: Location::Internal, ..Service::new(key) }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::assignment::{Assignment, Metadata, WeightedEndpoint};
 use crate::cluster::{self, Discovery};
 use crate::locality::{self, Located};
 use crate::scope::Scope;
-use crate::value::{address, number, one_field, socket};
+use crate::value::{address, number, one_field, pipe, socket};
 use api::envoy::envoy::config::core::v3 as core;
 use api::envoy::envoy::config::endpoint::v3::Endpoint as ProtoEndpoint;
 use config::{Server, Subset};
@@ -88,6 +88,8 @@ pub(crate) fn group(service: &Service, subset: &Subset) -> Option<GroupId> {
     weights.into_iter().max_by_key(|(_, weight)| *weight).map(|(id, _)| id.clone())
 }
 
+/// The label by which failover tells networks apart (Istio's).
+pub(crate) const NETWORK_LABEL: &str = "topology.istio.io/network";
 /// The label by which a subset chooses clusters (Istio's).
 const CLUSTER_LABEL: &str = "topology.istio.io/cluster";
 
@@ -117,12 +119,15 @@ fn local(scope: &Scope<'_>, service: &Service, port: &Port, subset: Option<&Subs
         if endpoint.mtls {
             metadata.insert(TRANSPORT_SOCKET.to_owned(), one_field("tlsMode", "istio"));
         }
-        let at = address(endpoint.address.to_string(), port.on(endpoint));
+        let at = match &endpoint.address {
+            Address::Unix(path) => pipe(path),
+            host => address(host.to_string(), port.on(endpoint)),
+        };
         all.push(Located {
             locality: endpoint.locality.clone(),
             is_remote: false,
             cluster: scope.catalog.cluster.id.to_string(),
-            labels: endpoint.labels.clone(),
+            labels: located_labels(endpoint),
             endpoint: weighted(at, endpoint.weight, metadata),
         });
     }
@@ -137,6 +142,16 @@ fn local(scope: &Scope<'_>, service: &Service, port: &Port, subset: Option<&Subs
         });
     }
     all
+}
+
+/// The endpoint's labels, with its network among them as Istio has it.
+fn located_labels(endpoint: &Endpoint) -> Arc<BTreeMap<String, String>> {
+    if endpoint.network.0.is_empty() {
+        return endpoint.labels.clone();
+    }
+    let mut labels = BTreeMap::clone(&endpoint.labels);
+    labels.insert(NETWORK_LABEL.to_owned(), endpoint.network.0.to_string());
+    Arc::new(labels)
 }
 
 /// An endpoint with mTLS is usable only if it is known who should answer there.

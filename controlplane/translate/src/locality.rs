@@ -4,6 +4,7 @@
 //! away, whether outliers are detected or not; shares and failover may stand together.
 
 use crate::assignment::{LocalityEndpoints, WeightedEndpoint};
+use crate::endpoint::NETWORK_LABEL;
 use crate::value::number;
 use api::envoy::envoy::config::core::v3 as core;
 use config::{Distribution, LocalitySetting};
@@ -96,7 +97,8 @@ fn distance(node: &Node, setting: &LocalitySetting, there: &Locality) -> u32 {
 fn strangeness(node: &Node, setting: &LocalitySetting, located: &Located) -> u32 {
     let is_common = |(key, value): &&(String, Option<String>)| {
         let there = label(key, &located.locality, &located.cluster, &located.labels);
-        let here = label(key, &node.locality, &node.cluster, &node.labels);
+        let own_network = Some(node.network.as_str()).filter(|network| key == NETWORK_LABEL && !network.is_empty());
+        let here = own_network.or_else(|| label(key, &node.locality, &node.cluster, &node.labels));
         there.is_some() && there == value.as_deref().or(here)
     };
     let common = setting.failover_priority.iter().take_while(is_common).count();

@@ -52,7 +52,7 @@ fn addresses(service: &Service) -> Vec<IpAddr> {
     }
     let ip = |address: &Address| match address {
         Address::Ip(ip) => Some(*ip),
-        Address::Name(_) => None,
+        Address::Name(_) | Address::Unix(_) => None,
     };
     service.endpoints.iter().filter_map(|endpoint| ip(&endpoint.address)).collect()
 }

@@ -5,7 +5,7 @@ use config::{
     CaptureMode, DefaultEndpoint, DestinationRule, EgressListener, Gateway, HostPattern, IngressListener, Intent,
     OutboundPolicy, PortPolicy, Server, Sidecar, Subset, VirtualService,
 };
-use model::{Address, Catalog, Endpoint, Host, Port, Protocol, Service, WorkloadIdentity};
+use model::{Address, Catalog, Endpoint, Host, Port, Protocol, Service, Visibility, WorkloadIdentity};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -192,12 +192,19 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// The services that `node` sees. Where several namespaces declare one host, the node's own wins, then the first.
+/// Who sees a service that does not say so itself.
+const DEFAULT_VISIBILITY: Visibility = Visibility::All;
+
+/// The services that `node` sees: those that are meant for its namespace, and that its Sidecar resource lets it see.
+/// Where several namespaces declare one host, the node's own wins, then the first.
 fn visible<'a>(catalog: &'a Catalog, node: &Node, sidecar: Option<&Sidecar>) -> Vec<&'a Service> {
     let patterns = || sidecar.iter().flat_map(|sidecar| &sidecar.egress).flat_map(|listener| &listener.hosts);
     let sees_all = sidecar.is_none_or(|sidecar| sidecar.egress.is_empty());
     let mut by_host: BTreeMap<&Host, &Service> = BTreeMap::new();
     for (key, service) in &catalog.services {
+        if !service.visibility.as_ref().unwrap_or(&DEFAULT_VISIBILITY).includes(&node.namespace) {
+            continue;
+        }
         if !sees_all && !patterns().any(|pattern| pattern.matches(key, &node.namespace)) {
             continue;
         }

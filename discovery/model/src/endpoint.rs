@@ -4,6 +4,7 @@ use crate::{Host, Locality, NetworkId, WorkloadIdentity};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Where an endpoint is.
@@ -13,6 +14,8 @@ pub enum Address {
     Ip(IpAddr),
     /// A name that DNS resolves.
     Name(Host),
+    /// A Unix socket beside the caller; one of the abstract namespace begins with `@`.
+    Unix(Arc<Path>),
 }
 
 /// One endpoint of a service.
@@ -43,6 +46,7 @@ impl fmt::Display for Address {
         match self {
             Self::Ip(ip) => ip.fmt(f),
             Self::Name(host) => host.fmt(f),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
         }
     }
 }

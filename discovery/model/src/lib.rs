@@ -12,6 +12,7 @@ mod identity;
 mod locality;
 mod name;
 mod service;
+mod visibility;
 
 pub use catalog::{Catalog, Gateway, Path, Peer, PeerHealth};
 pub use cluster::{Cluster, ClusterId, ClusterUid, NetworkId};
@@ -22,3 +23,4 @@ pub use identity::{TrustBundle, TrustDomain, WorkloadIdentity};
 pub use locality::Locality;
 pub use name::{Host, Namespace, Sni};
 pub use service::{Location, Port, Protocol, Resolution, Service, ServiceKey};
+pub use visibility::Visibility;

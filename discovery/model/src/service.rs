@@ -1,6 +1,7 @@
 //! A service: a host in a namespace, its ports, and what stands behind it.
 
-use crate::{Audience, ClusterId, Endpoint, Host, Invalid, Namespace, ServiceImport};
+use crate::{Audience, ClusterId, Endpoint, Host, Invalid, Namespace, ServiceImport, Visibility};
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -59,6 +60,8 @@ pub enum Resolution {
     Dns,
     /// Their names are resolved; the first address is used.
     DnsRoundRobin,
+    /// The name that a request or a connection asks for is resolved then; the host is a wildcard.
+    DynamicDns,
 }
 
 /// Whether a service belongs to the mesh (ServiceEntry.location).
@@ -80,6 +83,12 @@ pub struct Service {
     pub ports: Vec<Port>,
     /// Its virtual addresses: declared, or else allocated.
     pub addresses: Vec<IpAddr>,
+    /// Its virtual addresses given as ranges.
+    pub networks: Vec<IpNet>,
+    /// Whether it is given addresses if it declares none.
+    pub allocates: bool,
+    /// The namespaces of this cluster that see it; what the mesh says of those that do not say, if absent.
+    pub visibility: Option<Visibility>,
     /// How its endpoints are found.
     pub resolution: Resolution,
     /// Whether it belongs to the mesh.
@@ -163,6 +172,24 @@ impl FromStr for Protocol {
 // === impl Service ===
 
 impl Service {
+    /// An external service without ports, addresses and endpoints, that nobody else may use.
+    pub fn new(key: ServiceKey) -> Self {
+        Self {
+            key,
+            ports: Vec::new(),
+            addresses: Vec::new(),
+            networks: Vec::new(),
+            allocates: true,
+            visibility: None,
+            resolution: Resolution::None,
+            location: Location::External,
+            audience: Audience::Nobody,
+            subject_alt_names: BTreeSet::new(),
+            endpoints: Vec::new(),
+            imports: BTreeMap::new(),
+        }
+    }
+
     /// The port of this number.
     pub fn port(&self, number: u16) -> Option<&Port> {
         self.ports.iter().find(|port| port.number == number)

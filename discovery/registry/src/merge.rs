@@ -7,8 +7,8 @@
 use crate::address::Slot;
 use crate::status::{Conflict, Origin};
 use model::{
-    Address, Audience, Cluster, ClusterId, Endpoint, Host, Location, Namespace, Peer, Port, Protocol, Resolution,
-    Service, ServiceExport, ServiceImport, ServiceKey, TrustDomain, WorkloadIdentity,
+    Address, Cluster, ClusterId, Endpoint, Host, Location, Namespace, Peer, Port, Protocol, Resolution, Service,
+    ServiceExport, ServiceImport, ServiceKey, TrustDomain, WorkloadIdentity,
 };
 use resource::{Document, Resource, ServiceEntry, WorkloadEntry};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -35,21 +35,28 @@ const TLS_MODE: &str = "security.istio.io/tlsMode";
 pub(crate) type Services = BTreeMap<ServiceKey, Service>;
 
 /// The services of `documents` and `peers`, with the addresses that they declare, and what contradicts what.
+/// `registered` are the workloads that registered themselves, each as the WorkloadEntry that somebody might have written.
 pub(crate) fn services(
     cluster: &Cluster,
     documents: &[Document],
+    registered: &[Document],
     peers: &BTreeMap<ClusterId, PeerInput>,
 ) -> (Services, Vec<Conflict>) {
     let mut conflicts = Vec::new();
-    let mut services = declared(cluster, documents, &mut conflicts);
+    let mut services = declared(cluster, documents, registered, &mut conflicts);
     add_imports(&mut services, peers, &mut conflicts);
     (services, conflicts)
 }
 
 // === what this cluster's files declare ===
 
-fn declared(cluster: &Cluster, documents: &[Document], conflicts: &mut Vec<Conflict>) -> Services {
-    let workloads = Workloads::new(documents);
+fn declared(
+    cluster: &Cluster,
+    documents: &[Document],
+    registered: &[Document],
+    conflicts: &mut Vec<Conflict>,
+) -> Services {
+    let workloads = Workloads::new(documents.iter().chain(registered));
     let mut services = Services::new();
     let mut places: HashMap<ServiceKey, &Document> = HashMap::new();
     for document in documents {
@@ -78,15 +85,17 @@ fn service(key: ServiceKey, entry: &ServiceEntry, mut endpoints: Vec<Endpoint>) 
         endpoints = vec![itself(&key)];
     }
     Service {
-        key,
         ports: entry.ports.clone(),
         addresses: entry.addresses.clone(),
+        networks: entry.networks.clone(),
+        allocates: entry.allocates,
+        visibility: entry.export_to.clone(),
         resolution: entry.resolution,
         location: entry.location,
         audience: entry.audience.clone(),
         subject_alt_names: entry.subject_alt_names.clone(),
         endpoints,
-        imports: BTreeMap::new(),
+        ..Service::new(key)
     }
 }
 
@@ -121,16 +130,30 @@ fn endpoints(
     }
     let Some(selector) = &entry.workload_selector else { return endpoints };
     for workload in workloads.bearing(namespace, selector) {
-        let is_name = matches!(workload.entry.address, Some(Address::Name(_)));
-        if is_name && entry.resolution == Resolution::Static {
-            let message = "not an endpoint: its address is a name, and the service's resolution is STATIC".to_owned();
-            conflicts.push(conflict(key, workload.document, message));
+        if let Some(reason) = unusable(workload.entry, entry.resolution) {
+            conflicts.push(conflict(key, workload.document, format!("not an endpoint: {reason}")));
             continue;
         }
         let name = &workload.document.metadata.name;
         endpoints.extend(endpoint(cluster, entry.location, namespace, name, workload.entry, &workload.labels));
     }
     endpoints
+}
+
+/// Why a workload is no endpoint of a service of this resolution, if it is none.
+fn unusable(entry: &WorkloadEntry, resolution: Resolution) -> Option<String> {
+    if let Some(reason) = &entry.unhealthy {
+        return Some(format!("not healthy: {reason}"));
+    }
+    match (&entry.address, resolution) {
+        (Some(Address::Name(_)), Resolution::Static) => {
+            Some("its address is a name, and the service's resolution is STATIC".to_owned())
+        }
+        (Some(Address::Unix(_)), resolution) if resolution != Resolution::Static => {
+            Some("its address is a Unix socket, and the service's resolution is not STATIC".to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// The endpoint; none if it has no address.
@@ -144,6 +167,9 @@ fn endpoint(
 ) -> Option<Endpoint> {
     let is_internal = location == Location::Internal;
     let account = entry.service_account.as_deref().filter(|_| is_internal);
+    // What is behind a Unix socket is the caller's own neighbour: nobody stands before it.
+    let is_neighbour = matches!(entry.address, Some(Address::Unix(_)));
+    let account = account.filter(|_| !is_neighbour);
     let identity = account.and_then(|account| identity(&cluster.trust_domain, namespace, account));
     let is_disabled = labels.get(TLS_MODE).is_some_and(|mode| mode == "disabled");
     Some(Endpoint {
@@ -181,13 +207,18 @@ struct Workload<'a> {
 }
 
 impl<'a> Workloads<'a> {
-    fn new(documents: &'a [Document]) -> Self {
+    /// Of two of one name the first counts.
+    fn new(documents: impl Iterator<Item = &'a Document>) -> Self {
         let mut workloads = Self { all: Vec::new(), by_label: HashMap::new() };
+        let mut taken = BTreeSet::new();
         for document in documents {
             let Resource::WorkloadEntry(entry) = &document.resource else { continue };
             let mut labels = entry.labels.clone();
             labels.extend(document.metadata.labels.clone());
             let namespace = document.metadata.namespace.as_str();
+            if !taken.insert((namespace, document.metadata.name.as_str())) {
+                continue;
+            }
             for (name, value) in &labels {
                 let key = (namespace, name.clone(), value.clone());
                 workloads.by_label.entry(key).or_default().push(workloads.all.len());
@@ -231,15 +262,9 @@ fn add_imports(services: &mut Services, peers: &BTreeMap<ClusterId, PeerInput>, 
 /// The service that only peers have, with those of the export's ports that are free in it.
 fn adopted<'a>(services: &'a mut Services, key: &ServiceKey, export: &ServiceExport) -> &'a mut Service {
     let service = services.entry(key.clone()).or_insert_with(|| Service {
-        key: key.clone(),
-        ports: Vec::new(),
-        addresses: Vec::new(),
         resolution: Resolution::Static,
         location: Location::Internal,
-        audience: Audience::Nobody,
-        subject_alt_names: BTreeSet::new(),
-        endpoints: Vec::new(),
-        imports: BTreeMap::new(),
+        ..Service::new(key.clone())
     });
     for port in &export.ports {
         let is_taken = service.ports.iter().any(|other| other.number == port.number || other.name == port.name);
@@ -283,20 +308,22 @@ fn agrees(ports: &[Port], offered: &Port) -> bool {
 
 /// The hosts that need an address from us: those without one that can be looked up by name and are sent somewhere else.
 pub(crate) fn hosts_without_addresses(services: &Services) -> BTreeSet<Host> {
-    let needs = |service: &&Service| {
-        service.addresses.is_empty() && service.resolution != Resolution::None && !service.key.host.is_wildcard()
-    };
-    services.values().filter(needs).map(|service| service.key.host.clone()).collect()
+    services.values().filter(|service| needs_address(service)).map(|service| service.key.host.clone()).collect()
 }
 
 /// Gives each service that needs them the addresses allocated to its host.
 pub(crate) fn assign(services: &mut Services, slot: impl Fn(&Host) -> Option<Slot>) {
     for service in services.values_mut() {
-        if service.addresses.is_empty() && service.resolution != Resolution::None {
+        if needs_address(service) {
             service.addresses =
                 slot(&service.key.host).map_or_else(Vec::new, |slot| vec![slot.ipv4().into(), slot.ipv6().into()]);
         }
     }
+}
+
+fn needs_address(service: &Service) -> bool {
+    let declares = !service.addresses.is_empty() || !service.networks.is_empty();
+    service.allocates && !declares && service.resolution != Resolution::None && !service.key.host.is_wildcard()
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ pub(crate) struct Writer {
     bundles: BTreeMap<model::TrustDomain, TrustBundle>,
     health: health::Settings,
     files: FileView,
+    /// The workloads that registered themselves.
+    registered: Vec<Document>,
     peers: BTreeMap<ClusterId, PeerState>,
     gateways: BTreeMap<Arc<str>, Arc<Gateway>>,
     allocator: Allocator,
@@ -64,6 +66,7 @@ impl Writer {
             bundles: bundles.map(|bundle| (bundle.trust_domain.clone(), bundle)).collect(),
             health: health::Settings { forget_after, ..health::Settings::default() },
             files: FileView::default(),
+            registered: Vec::new(),
             peers: peers.iter().map(|(id, keys)| (id.clone(), PeerState::new(&keys.cluster, now))).collect(),
             gateways: BTreeMap::new(),
             allocator: Allocator::new(forget_after),
@@ -104,7 +107,8 @@ impl Writer {
         self.judge(now);
         let before = self.outlets.catalog.borrow().clone();
         let inputs = self.peers.iter().map(|(id, peer)| (id.clone(), peer.input())).collect();
-        let (mut services, conflicts) = merge::services(&self.cluster, &self.files.documents, &inputs);
+        let (mut services, conflicts) =
+            merge::services(&self.cluster, &self.files.documents, &self.registered, &inputs);
         self.allocator.want(&merge::hosts_without_addresses(&services), now);
         merge::assign(&mut services, |host| self.allocator.slot(host));
         self.conflicts = conflicts;

@@ -120,8 +120,8 @@ fn document(object: &Field<'_>, source: &mut Source) -> Result<Document, Resourc
             Resource::ServiceEntry(service_entry::read(&fields, &metadata, source)?)
         }
         Some("WorkloadEntry") => {
-            let spec = object.fields(OBJECT)?.get("spec").require("a WorkloadEntry's fields")?;
-            Resource::WorkloadEntry(workload_entry::read(&spec, &metadata.namespace)?)
+            let fields = object.fields(OBJECT)?;
+            Resource::WorkloadEntry(workload_entry::document(&fields, &metadata, source)?)
         }
         Some("WorkloadGroup") => {
             let spec = object.fields(OBJECT)?.get("spec").require("a WorkloadGroup's fields")?;

@@ -1,8 +1,8 @@
 //! Reading fields out of a tree: each knows its path and place, so that every error can name them.
 
 use crate::{Node, Position, ResourceError, Value, Warning, duration};
-use model::Invalid;
-use std::collections::BTreeMap;
+use model::{Invalid, Namespace, Visibility};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -175,6 +175,29 @@ impl<'a> Field<'a> {
     /// The list of texts; empty if there is no value.
     pub fn text_items(&self) -> Result<Vec<String>, ResourceError> {
         self.items()?.iter().map(|item| item.required_text().map(str::to_owned)).collect()
+    }
+
+    /// `exportTo` of a resource in `own`, if it has any: `*`, `.`, `~` or names.
+    pub fn visibility(&self, own: &Namespace) -> Result<Option<Visibility>, ResourceError> {
+        let items = self.items()?;
+        if items.is_empty() {
+            return Ok(None);
+        }
+        let (mut all, mut namespaces) = (false, BTreeSet::new());
+        for item in &items {
+            match item.required_text()? {
+                "*" => all = true,
+                "." => {
+                    namespaces.insert(own.clone());
+                }
+                "~" if items.len() == 1 => {}
+                "~" => return Err(item.refuse("'~' alone: it means that nobody sees the resource")),
+                _ => {
+                    namespaces.insert(item.required()?);
+                }
+            }
+        }
+        Ok(Some(if all { Visibility::All } else { Visibility::Namespaces(namespaces) }))
     }
 
     /// The port number, if there is a value.

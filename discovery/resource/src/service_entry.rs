@@ -2,7 +2,7 @@
 
 use crate::{Field, Fields, Metadata, ResourceError, Source, WorkloadEntry, export, workload_entry};
 use ipnet::IpNet;
-use model::{Address, Audience, Host, Location, Port, Protocol, Resolution};
+use model::{Address, Audience, Host, Location, Port, Protocol, Resolution, Visibility};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -27,8 +27,10 @@ pub struct ServiceEntry {
     pub workload_selector: Option<BTreeMap<String, String>>,
     /// Names that its endpoints' certificates may show, beside their own identities.
     pub subject_alt_names: BTreeSet<String>,
-    /// The namespaces that see it, as written; not enforced.
-    pub export_to: Vec<String>,
+    /// The namespaces of this cluster that see it, if it says so.
+    pub export_to: Option<Visibility>,
+    /// Whether it is given addresses if it declares none (label `networking.istio.io/enable-autoallocate-ip`).
+    pub allocates: bool,
     /// The clusters that may use it (annotation `isthmus.io/export`).
     pub audience: Audience,
     /// The labels that tell its groups apart (annotation `isthmus.io/export-labels`).
@@ -46,6 +48,8 @@ const FIELDS: &[&str] = &[
     "exportTo",
     "subjectAltNames",
 ];
+/// The label that keeps a service from being given addresses.
+const ALLOCATES: &str = "networking.istio.io/enable-autoallocate-ip";
 const MANY: usize = 256;
 const MANY_ENDPOINTS: usize = 4_096;
 
@@ -58,22 +62,24 @@ pub(crate) fn read(
     let export = export::read(&object.get("metadata"), source)?;
     let resolution = resolution(&spec.get("resolution"))?;
     let ports = ports(&spec.get("ports"), resolution, source)?;
-    let (addresses, networks) = addresses(&spec.get("addresses"), resolution, source)?;
+    let (addresses, networks) = addresses(&spec.get("addresses"), resolution)?;
     let entry = ServiceEntry {
         hosts: hosts(&spec.get("hosts"))?,
         addresses,
         networks,
-        endpoints: endpoints(&spec.get("endpoints"), metadata, resolution, &ports)?,
+        endpoints: endpoints(&spec.get("endpoints"), metadata, resolution, &ports, source)?,
         ports,
         location: location(&spec.get("location"))?,
         resolution,
         workload_selector: selector(&spec.get("workloadSelector"))?,
         subject_alt_names: names(&spec.get("subjectAltNames"))?,
-        export_to: export_to(&spec.get("exportTo"), source)?,
+        export_to: spec.get("exportTo").visibility(&metadata.namespace)?,
+        allocates: metadata.labels.get(ALLOCATES).is_none_or(|label| label != "false"),
         audience: export.audience,
         export_labels: export.labels,
     };
     check_backing(&entry, &spec)?;
+    check_dynamic(&entry, &spec)?;
     check_export(&entry, object, source)?;
     Ok(entry)
 }
@@ -103,7 +109,8 @@ fn resolution(at: &Field<'_>) -> Result<Resolution, ResourceError> {
         Some("STATIC") => Ok(Resolution::Static),
         Some("DNS") => Ok(Resolution::Dns),
         Some("DNS_ROUND_ROBIN") => Ok(Resolution::DnsRoundRobin),
-        Some(_) => Err(at.refuse("NONE, STATIC, DNS or DNS_ROUND_ROBIN (DYNAMIC_DNS is not supported)")),
+        Some("DYNAMIC_DNS") => Ok(Resolution::DynamicDns),
+        Some(_) => Err(at.refuse("NONE, STATIC, DNS, DNS_ROUND_ROBIN or DYNAMIC_DNS")),
     }
 }
 
@@ -162,11 +169,7 @@ fn port_name(at: &Field<'_>) -> Result<String, ResourceError> {
     Err(at.refuse("1 to 63 letters, digits and '-', beginning and ending with a letter or digit"))
 }
 
-fn addresses(
-    at: &Field<'_>,
-    resolution: Resolution,
-    source: &mut Source,
-) -> Result<(Vec<IpAddr>, Vec<IpNet>), ResourceError> {
+fn addresses(at: &Field<'_>, resolution: Resolution) -> Result<(Vec<IpAddr>, Vec<IpNet>), ResourceError> {
     let items = at.items()?;
     if items.len() > MANY {
         return Err(at.refuse("at most 256 addresses"));
@@ -187,8 +190,7 @@ fn addresses(
         if !matches!(resolution, Resolution::Static | Resolution::None) {
             return Err(item.refuse("single addresses; ranges are for resolution NONE and STATIC"));
         }
-        source.warn(&item, "traffic to a range is passed through, not yet matched to this service");
-        networks.push(net);
+        networks.push(net.trunc());
     }
     Ok((addresses, networks))
 }
@@ -198,6 +200,7 @@ fn endpoints(
     metadata: &Metadata,
     resolution: Resolution,
     ports: &[Port],
+    source: &mut Source,
 ) -> Result<Vec<WorkloadEntry>, ResourceError> {
     let items = at.items()?;
     if items.len() > MANY_ENDPOINTS {
@@ -205,9 +208,15 @@ fn endpoints(
     }
     let mut endpoints = Vec::new();
     for item in items {
-        let endpoint = workload_entry::read(&item, &metadata.namespace)?;
-        if resolution == Resolution::Static && matches!(endpoint.address, Some(Address::Name(_))) {
-            return Err(item.any_field("address").refuse("an IP address, because resolution is STATIC"));
+        let endpoint = workload_entry::read(&item, &metadata.namespace, source)?;
+        match (&endpoint.address, resolution) {
+            (Some(Address::Name(_)), Resolution::Static) => {
+                return Err(item.any_field("address").refuse("an IP address, because resolution is STATIC"));
+            }
+            (Some(Address::Unix(_)), resolution) if resolution != Resolution::Static => {
+                return Err(item.any_field("address").refuse("a Unix socket only where resolution is STATIC"));
+            }
+            _ => {}
         }
         for (name, number) in item.any_field("ports").members()? {
             if !ports.iter().any(|port| port.name == name) {
@@ -226,6 +235,9 @@ fn selector(at: &Field<'_>) -> Result<Option<BTreeMap<String, String>>, Resource
     }
     let labels = at.fields(&["labels"])?.get("labels");
     let chosen = workload_entry::labels(&labels)?;
+    if let Some((_, value)) = labels.members()?.into_iter().find(|(_, value)| value.text().is_ok_and(has_star)) {
+        return Err(value.refuse("a label's value as it stands: '*' matches nothing"));
+    }
     if chosen.is_empty() {
         return Err(labels.refuse("one label or more"));
     }
@@ -244,19 +256,8 @@ fn names(at: &Field<'_>) -> Result<BTreeSet<String>, ResourceError> {
     Ok(names)
 }
 
-fn export_to(at: &Field<'_>, source: &mut Source) -> Result<Vec<String>, ResourceError> {
-    let mut namespaces = Vec::new();
-    for item in at.items()? {
-        let text = item.required_text()?;
-        if !matches!(text, "*" | "." | "~") {
-            item.parse::<model::Namespace>()?;
-        }
-        if text != "*" {
-            source.warn(&item, "not enforced yet: every namespace of this cluster sees the service");
-        }
-        namespaces.push(text.to_owned());
-    }
-    Ok(namespaces)
+fn has_star(text: Option<&str>) -> bool {
+    text.is_some_and(|text| text.contains('*'))
 }
 
 /// What stands behind the service must fit how it is found.
@@ -272,8 +273,8 @@ fn check_backing(entry: &ServiceEntry, spec: &Fields<'_>) -> Result<(), Resource
         Resolution::Static if !backed => {
             Err(endpoints.refuse("one endpoint or more, or a workloadSelector, where resolution is STATIC"))
         }
-        Resolution::None | Resolution::DnsRoundRobin if selector.is_present() => {
-            Err(selector.refuse("no workloadSelector where resolution is NONE or DNS_ROUND_ROBIN"))
+        Resolution::None | Resolution::DnsRoundRobin | Resolution::DynamicDns if selector.is_present() => {
+            Err(selector.refuse("no workloadSelector where resolution is NONE, DNS_ROUND_ROBIN or DYNAMIC_DNS"))
         }
         Resolution::DnsRoundRobin if entry.endpoints.len() > 1 => {
             Err(endpoints.refuse("at most one endpoint where resolution is DNS_ROUND_ROBIN"))
@@ -283,6 +284,37 @@ fn check_backing(entry: &ServiceEntry, spec: &Fields<'_>) -> Result<(), Resource
         }
         _ => Ok(()),
     }
+}
+
+/// Names that are resolved when they are asked for: nothing is known of them beforehand, and what asks must say the name.
+fn check_dynamic(entry: &ServiceEntry, spec: &Fields<'_>) -> Result<(), ResourceError> {
+    if entry.resolution != Resolution::DynamicDns {
+        return Ok(());
+    }
+    for (item, host) in spec.get("hosts").items()?.iter().zip(&entry.hosts) {
+        if !host.is_wildcard() {
+            return Err(item.refuse("a host with '*', such as *.example.com, where resolution is DYNAMIC_DNS"));
+        }
+    }
+    if entry.location != Location::External {
+        return Err(spec.get("location").refuse("MESH_EXTERNAL where resolution is DYNAMIC_DNS"));
+    }
+    if spec.get("endpoints").is_present() {
+        return Err(spec.get("endpoints").refuse("no endpoints where resolution is DYNAMIC_DNS"));
+    }
+    for (item, port) in spec.get("ports").items()?.iter().zip(&entry.ports) {
+        if !port.protocol.is_http() && port.protocol != Protocol::Tls {
+            return Err(item.any_field("protocol").refuse(
+                "HTTP, HTTP2, GRPC, TLS or HTTPS where resolution is DYNAMIC_DNS: nothing else says which name is meant",
+            ));
+        }
+        // A request names its port itself.
+        if port.protocol.is_http() && port.target.is_some_and(|target| target != port.number) {
+            let target = item.any_field("targetPort");
+            return Err(target.refuse("the port's own number, or nothing, where resolution is DYNAMIC_DNS"));
+        }
+    }
+    Ok(())
 }
 
 /// What is exported must be something that a peer can ask for.

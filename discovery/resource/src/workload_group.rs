@@ -1,6 +1,6 @@
 //! WorkloadGroup: the template of many workloads that are alike.
 
-use crate::{Field, ResourceError, Source, WorkloadEntry, workload_entry};
+use crate::{Field, Probe, ResourceError, Source, WorkloadEntry, probe, workload_entry};
 use model::Namespace;
 use std::collections::BTreeMap;
 
@@ -13,47 +13,42 @@ pub struct WorkloadGroup {
     pub labels: BTreeMap<String, String>,
     /// Annotations for the WorkloadEntry of each member.
     pub annotations: BTreeMap<String, String>,
+    /// How each member's health is found out; members count as healthy if absent.
+    pub probe: Option<Probe>,
 }
 
-const TIMES: [&str; 5] =
-    ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"];
-const METHODS: [(&str, &[&str]); 4] = [
-    ("httpGet", &["path", "port", "host", "scheme", "httpHeaders"]),
-    ("tcpSocket", &["host", "port"]),
-    ("exec", &["command"]),
-    ("grpc", &["port", "service"]),
-];
+/// The service account of a member, where the template names none (Kubernetes' own).
+const ACCOUNT: &str = "default";
 
 pub(crate) fn read(at: &Field<'_>, namespace: &Namespace, source: &mut Source) -> Result<WorkloadGroup, ResourceError> {
     let fields = at.fields(&["metadata", "template", "probe"])?;
     let metadata = fields.get("metadata").fields(&["labels", "annotations"])?;
     let template = fields.get("template").require("what the workloads share; this field is required")?;
-    probe(&fields.get("probe"), source)?;
-    source.warn(at, "workloads do not register themselves yet: write a WorkloadEntry for each");
+    if template.any_field("address").is_present() {
+        source.warn(&template.any_field("address"), "not used: each workload has an address of its own");
+    }
     Ok(WorkloadGroup {
         template: workload_entry::template(&template, namespace)?,
         labels: workload_entry::labels(&metadata.get("labels"))?,
         annotations: metadata.get("annotations").texts()?,
+        probe: probe::read(&fields.get("probe"), source)?,
     })
 }
 
-/// Checks the health probe; it is not run.
-fn probe(at: &Field<'_>, source: &mut Source) -> Result<(), ResourceError> {
-    if !at.is_present() {
-        return Ok(());
+// === impl WorkloadGroup ===
+
+impl WorkloadGroup {
+    /// The service account that a member's certificate shows.
+    pub fn service_account(&self) -> &str {
+        self.template.service_account.as_deref().unwrap_or(ACCOUNT)
     }
-    let names: Vec<&str> = TIMES.into_iter().chain(METHODS.map(|(name, _)| name)).collect();
-    let fields = at.fields(&names)?;
-    for time in TIMES {
-        fields.get(time).integer(0..=i32::MAX as u32, "a number, 0 to 2147483647")?;
+
+    /// The labels of a member: those of the template, of the group's metadata, which win, and of `own`, which say what
+    /// these leave open. In Istio the member's own win; here a workload cannot take itself for another's kind.
+    pub fn labels_of(&self, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut labels = own.clone();
+        labels.extend(self.template.labels.clone());
+        labels.extend(self.labels.clone());
+        labels
     }
-    let methods: Vec<_> = METHODS.iter().filter(|(name, _)| fields.get(name).is_present()).collect();
-    if methods.len() > 1 {
-        return Err(fields.get(methods[1].0).refuse("one of httpGet, tcpSocket, exec and grpc, not several"));
-    }
-    for (name, members) in methods {
-        fields.get(name).fields(members)?.get("port").port()?;
-    }
-    source.warn(at, "the probe is not run: the workloads count as healthy");
-    Ok(())
 }

@@ -62,15 +62,15 @@ fn what_is_not_honoured_is_warned_about() {
     let text = "apiVersion: networking.istio.io/v1alpha3
 kind: ServiceEntry
 metadata: {name: a, annotations: {isthmus.io/exprot: '*', isthmus.io/export-labels: 'version,app'}}
-spec: {hosts: [a.b], ports: [{number: 1, name: a}], addresses: [10.0.0.0/8], exportTo: [., other]}
+spec: {hosts: [a.b], ports: [], addresses: [10.0.0.0/8], exportTo: [., other]}
 ---
 apiVersion: networking.istio.io/v1
 kind: WorkloadGroup
 metadata: {name: g, namespace: shop}
 spec:
   metadata: {labels: {app: web}, annotations: {a: b}}
-  template: {serviceAccount: web, network: net}
-  probe: {periodSeconds: 5, httpGet: {port: 80, path: /}}
+  template: {serviceAccount: web, network: net, address: 10.0.0.1}
+  probe: {periodSeconds: 5}
 ---
 apiVersion: consul.example/v1
 kind: ServiceEntry
@@ -83,10 +83,8 @@ spec: {anything: [1, 2]}
     for path in [
         "metadata.annotations[\"isthmus.io/exprot\"]",
         "metadata.annotations[\"isthmus.io/export-labels\"]",
-        "spec.addresses[0]",
-        "spec.exportTo[0]",
-        "spec.exportTo[1]",
-        "spec",
+        "spec.ports",
+        "spec.template.address",
         "spec.probe",
         "apiVersion",
     ] {

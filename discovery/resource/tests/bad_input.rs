@@ -47,7 +47,7 @@ fn a_value_is_refused_by_its_name_and_place() {
         ("[reviews.bookinfo.svc.cluster.local]", "[]", 8, 3, "spec.hosts", "1 to 256"),
         ("[reviews.bookinfo.svc.cluster.local]", "web", 8, 10, "spec.hosts", "a list"),
         ("MESH_INTERNAL", "INTERNAL", 11, 13, "spec.location", "MESH_EXTERNAL"),
-        ("STATIC", "DYNAMIC_DNS", 12, 15, "spec.resolution", "not supported"),
+        ("STATIC", "DYNAMIC", 12, 15, "spec.resolution", "DYNAMIC_DNS"),
         ("STATIC", "NONE", 13, 3, "spec.endpoints", "no endpoints"),
         ("10.0.0.1,", "10.0.0.1.5,", 14, 15, "spec.endpoints[0].address", "IP address"),
         ("10.0.0.1,", "0.0.0.0,", 14, 15, "spec.endpoints[0].address", "one host"),

@@ -166,7 +166,7 @@ fn exported_port(service: &Service, number: u16) -> Option<&Port> {
 fn address(endpoint: &Endpoint) -> Option<IpAddr> {
     match &endpoint.address {
         Address::Ip(ip) => Some(*ip),
-        Address::Name(_) => None,
+        Address::Name(_) | Address::Unix(_) => None,
     }
 }
 

@@ -214,15 +214,11 @@ fn service(offer: &Offer) -> Service {
         mtls: account.is_some(),
     };
     Service {
-        key: ServiceKey { host: text(offer.host), namespace: text("shop") },
         ports: vec![Port { number: offer.port, name: "p".into(), protocol: offer.protocol, target: None }],
-        addresses: vec![],
         resolution: Resolution::Static,
         location: Location::Internal,
-        audience: Audience::Nobody,
-        subject_alt_names: BTreeSet::new(),
         endpoints: offer.endpoints.iter().map(endpoint).collect(),
-        imports: BTreeMap::new(),
+        ..Service::new(ServiceKey { host: text(offer.host), namespace: text("shop") })
     }
 }
 

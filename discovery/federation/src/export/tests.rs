@@ -19,16 +19,14 @@ fn endpoint(ip: &str, version: &str, locality: &str, account: Option<&str>) -> E
 }
 
 fn service(host: &str, audience: Audience, endpoints: Vec<Endpoint>) -> Service {
+    let key = ServiceKey { host: host.parse().expect("valid"), namespace: "shop".parse().expect("valid") };
     Service {
-        key: ServiceKey { host: host.parse().expect("valid"), namespace: "shop".parse().expect("valid") },
         ports: vec![Port { number: 80, name: "http".into(), protocol: Protocol::Http, target: None }],
-        addresses: vec![],
         resolution: Resolution::Static,
         location: Location::Internal,
         audience,
-        subject_alt_names: BTreeSet::new(),
         endpoints,
-        imports: BTreeMap::new(),
+        ..Service::new(key)
     }
 }
 

@@ -53,7 +53,7 @@ fn peer(id: &str, exports: Vec<(ServiceKey, Arc<ServiceExport>)>) -> (ClusterId,
 }
 
 fn merged(text: &str, peers: Vec<(ClusterId, PeerInput)>) -> (Services, Vec<Conflict>) {
-    services(&cluster(), &parse(text), &peers.into_iter().collect())
+    services(&cluster(), &parse(text), &[], &peers.into_iter().collect())
 }
 
 const INTERNAL: &str = "location: MESH_INTERNAL, resolution: STATIC";

@@ -216,15 +216,12 @@ pub fn port(number: u16) -> Port {
 /// A service of the own cluster.
 pub fn service(host: &str, audience: &str, endpoints: Vec<Endpoint>) -> Service {
     Service {
-        key: key(host),
         ports: vec![port(PORT)],
-        addresses: Vec::new(),
         resolution: Resolution::Static,
         location: Location::Internal,
         audience: if audience.is_empty() { Audience::Nobody } else { audience.parse().expect("an audience") },
-        subject_alt_names: std::collections::BTreeSet::new(),
         endpoints,
-        imports: BTreeMap::new(),
+        ..Service::new(key(host))
     }
 }
 
