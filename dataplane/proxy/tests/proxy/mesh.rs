@@ -6,15 +6,15 @@ use dns::Zone;
 use identity::{Bundles, Identity, WorkloadCertificate};
 use isthmus_proxy::{Metrics, Owner, Parts, ProxyError, Settings, Sidecar};
 use model::{
-    Address, Audience, Catalog, Cluster, Endpoint, Location, NetworkId, Port, Protocol, Resolution, Service,
-    ServiceKey, TrustBundle, WorkloadIdentity,
+    Address, Catalog, Cluster, Endpoint, Location, NetworkId, Port, Protocol, Resolution, Service, ServiceKey,
+    TrustBundle, WorkloadIdentity,
 };
 use prometheus_client::registry::Registry;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
