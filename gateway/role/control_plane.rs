@@ -77,11 +77,9 @@ fn snapshots(state: &State) -> String {
         let Some(snapshot) = state.snapshot(&proxy.node) else { continue };
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{}", proxy.node);
-        for (type_url, resources) in &snapshot.by_type {
-            for resource in resources.values() {
-                let kind = type_url.rsplit('.').next().unwrap_or(type_url);
-                let _ = writeln!(text, "  {kind} {} {}", resource.name, resource.version);
-            }
+        for (type_url, resource) in snapshot.iter() {
+            let kind = type_url.rsplit('.').next().unwrap_or(type_url);
+            let _ = writeln!(text, "  {kind} {} {}", resource.name, resource.version);
         }
     }
     text

@@ -7,6 +7,7 @@
 
 mod client;
 mod dialect;
+mod exchange;
 mod node;
 mod resource;
 mod server;
@@ -21,4 +22,4 @@ pub use client::{ClientSettings, Mode, Rejection, Sink, run};
 pub use node::{Interception, Node, NodeKind};
 pub use resource::{Resource, type_url};
 pub use server::{Event, Server, ServerSettings, Source};
-pub use snapshot::Snapshot;
+pub use snapshot::{Resources, Snapshot};

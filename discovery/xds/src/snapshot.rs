@@ -1,31 +1,51 @@
 //! All the resources of one proxy at one moment.
 
 use crate::{Resource, type_url};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// One proxy's resources, by type and name. Immutable once shared.
+pub(crate) use imbl::ordmap::DiffItem;
+
+/// The resources of one type, by name. A clone shares what it has in common with its origin, and two that share are
+/// compared by where they differ: a change of one among thousands costs as much as of one among ten.
+pub type Resources = imbl::OrdMap<Arc<str>, Resource>;
+
+/// One proxy's resources, by type and name. Immutable once shared; cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Type URL (one of [`type_url::ORDER`]) to the resources of that type by name.
-    pub by_type: BTreeMap<&'static str, BTreeMap<Arc<str>, Resource>>,
+    /// In the order of [`type_url::ORDER`].
+    by_type: [Resources; type_url::ORDER.len()],
+    /// What there is of a type that we do not speak.
+    nothing: Resources,
 }
-
-const NOTHING: &BTreeMap<Arc<str>, Resource> = &BTreeMap::new();
 
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// Adds a resource, or replaces the one of the same name.
+    /// Adds a resource, or replaces the one of the same name; one that is equal stays, with all that is shared.
     pub fn insert(&mut self, type_url: &'static str, resource: Resource) {
-        debug_assert!(type_url::known(type_url).is_some(), "{type_url} is not one of type_url::ORDER");
-        self.by_type.entry(type_url).or_default().insert(resource.name.clone(), resource);
+        let Some(at) = place(type_url) else {
+            debug_assert!(false, "{type_url} is not one of type_url::ORDER");
+            return;
+        };
+        let of_type = &mut self.by_type[at];
+        if of_type.get(&resource.name) != Some(&resource) {
+            of_type.insert(resource.name.clone(), resource);
+        }
     }
 
     /// The resources of a type; an empty map when there are none.
-    pub fn get(&self, type_url: &str) -> &BTreeMap<Arc<str>, Resource> {
-        self.by_type.get(type_url).unwrap_or(NOTHING)
+    pub fn get(&self, type_url: &str) -> &Resources {
+        place(type_url).map_or(&self.nothing, |at| &self.by_type[at])
     }
+
+    /// All resources, with their types, in the order in which they are pushed.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Resource)> {
+        type_url::ORDER.into_iter().flat_map(|of| self.get(of).values().map(move |resource| (of, resource)))
+    }
+}
+
+fn place(type_url: &str) -> Option<usize> {
+    type_url::ORDER.iter().position(|known| *known == type_url)
 }
 
 #[cfg(test)]
@@ -36,9 +56,21 @@ mod tests {
     fn a_type_without_resources_is_an_empty_map() {
         let mut snapshot = Snapshot::default();
         assert!(snapshot.get(type_url::CLUSTER).is_empty());
+        assert!(snapshot.get("something else").is_empty());
         snapshot.insert(type_url::CLUSTER, Resource::from_body("a", vec![1].into()));
         snapshot.insert(type_url::CLUSTER, Resource::from_body("a", vec![2].into()));
         assert_eq!(snapshot.get(type_url::CLUSTER).len(), 1);
         assert_eq!(snapshot.get(type_url::CLUSTER)["a"].body, vec![2]);
+    }
+
+    #[test]
+    fn what_is_equal_stays_shared() {
+        let mut snapshot = Snapshot::default();
+        snapshot.insert(type_url::CLUSTER, Resource::from_body("a", vec![1].into()));
+        let mut same = snapshot.clone();
+        same.insert(type_url::CLUSTER, Resource::from_body("a", vec![1].into()));
+        assert!(same.get(type_url::CLUSTER).ptr_eq(snapshot.get(type_url::CLUSTER)));
+        same.insert(type_url::CLUSTER, Resource::from_body("a", vec![2].into()));
+        assert_ne!(same, snapshot);
     }
 }

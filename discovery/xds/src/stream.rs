@@ -8,10 +8,13 @@
 //! before what it acknowledges is in use.
 //! While the client does not read, the task waits at the queue and snapshots pass it by: it then sends the latest only.
 
+use crate::exchange::{Request, Verdict};
 use crate::server::{Event, ServerSettings, Source};
-use crate::subscription::{Limits, Phase, Request, Subscription, Verdict};
+use crate::snapshot::DiffItem;
+use crate::subscription::{Limits, Phase, Subscription};
 use crate::wire::{Asked, Wire};
 use crate::{Node, Snapshot, type_url};
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -36,6 +39,8 @@ pub(crate) struct Stream<W: Wire, S: Source> {
     removal: Option<Instant>,
     /// What waits for clusters and endpoints to be taken.
     held: Option<Held>,
+    /// Clusters whose endpoints the client is still to ask for; perhaps some for which it has.
+    awaited: BTreeSet<Arc<str>>,
     rate: Rate,
 }
 
@@ -43,8 +48,6 @@ pub(crate) struct Stream<W: Wire, S: Source> {
 struct Held {
     /// The snapshot that the client's listeners and routes are of.
     old: Arc<Snapshot>,
-    /// Clusters whose endpoints the client is still to ask for.
-    awaited: Vec<Arc<str>>,
     /// When they wait no longer.
     until: Instant,
 }
@@ -77,6 +80,7 @@ impl<W: Wire, S: Source> Stream<W, S> {
     ) -> Self {
         let limits = Limits { names: settings.max_subscriptions, response_bytes: settings.max_response_bytes };
         let current = snapshots.borrow_and_update().clone();
+        let awaited = current.get(type_url::ENDPOINT).keys().cloned().collect();
         Self {
             source,
             node,
@@ -87,6 +91,7 @@ impl<W: Wire, S: Source> Stream<W, S> {
             queue,
             removal: None,
             held: None,
+            awaited,
             rate: Rate { window: Instant::now(), seen: 0 },
         }
     }
@@ -173,24 +178,32 @@ impl<W: Wire, S: Source> Stream<W, S> {
         for subscription in &mut self.subscriptions {
             subscription.moved(&self.current, &old);
         }
+        for difference in old.get(type_url::ENDPOINT).diff(self.current.get(type_url::ENDPOINT)) {
+            match difference {
+                DiffItem::Add(name, _) => self.awaited.insert(name.clone()),
+                DiffItem::Remove(name, _) => self.awaited.remove(name),
+                DiffItem::Update { .. } => false,
+            };
+        }
         // Pushes that come while others wait do not let those wait any longer.
         let (old, until) = match self.held.take() {
             Some(held) => (held.old, held.until),
             None => (old, Instant::now() + Duration::from_millis(self.settings.settle_ms)),
         };
-        let endpoints = self.current.get(type_url::ENDPOINT).keys();
-        let awaited = endpoints.filter(|name| !self.subscriptions[ENDPOINT].was_sent(name)).cloned().collect();
         self.send_type(CLUSTER, Phase::Make, &old).await?;
         self.send_type(ENDPOINT, Phase::Make, &old).await?;
-        self.held = Some(Held { old, awaited, until });
+        self.held = Some(Held { old, until });
         if self.is_settled() { self.release().await } else { Ok(()) }
     }
 
     /// Whether the client has taken all clusters and endpoints that it was sent, and asked for those that it must.
-    fn is_settled(&self) -> bool {
+    fn is_settled(&mut self) -> bool {
         let endpoints = &self.subscriptions[ENDPOINT];
-        let has_asked = |held: &Held| held.awaited.iter().all(|name| endpoints.was_sent(name));
-        self.subscriptions[CLUSTER].is_settled() && endpoints.is_settled() && self.held.as_ref().is_some_and(has_asked)
+        self.awaited.retain(|name| !endpoints.was_sent(name));
+        self.held.is_some()
+            && self.awaited.is_empty()
+            && self.subscriptions[CLUSTER].is_settled()
+            && endpoints.is_settled()
     }
 
     /// Sends what has waited, if anything has: make, then break.

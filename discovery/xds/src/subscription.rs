@@ -6,18 +6,11 @@
 //! Request -> receive() -> Verdict (to be observed)      Snapshot, Phase -> next() -> Response, until None
 //! ```
 
-use crate::{Resource, Snapshot, type_url};
+use crate::exchange::{Ask, Excess, MAX_NAME, Request, Response, Variant, Verdict};
+use crate::snapshot::DiffItem;
+use crate::{Resource, Resources, Snapshot, type_url};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-
-/// Which of the two variants of the protocol the client speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Variant {
-    /// Requests and responses carry changes.
-    Delta,
-    /// Requests carry all names, and responses of wildcard types all resources.
-    StateOfTheWorld,
-}
 
 /// Make before break: clusters and endpoints go only after the listeners and routes that no longer name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,61 +19,6 @@ pub(crate) enum Phase {
     Make,
     /// Removals of clusters and endpoints.
     Break,
-}
-
-/// A request about one type, in the form common to both variants.
-#[derive(Debug, Default)]
-pub(crate) struct Request {
-    /// The response that is acknowledged or rejected; empty in a spontaneous request.
-    pub(crate) nonce: String,
-    /// Why the response was rejected, if it was.
-    pub(crate) error: Option<String>,
-    /// What is asked for.
-    pub(crate) ask: Ask,
-}
-
-/// What a request asks for.
-#[derive(Debug)]
-pub(crate) enum Ask {
-    /// State of the world: exactly these names.
-    All(Vec<String>),
-    /// Delta: more or fewer names, and (in the first request) what the client already holds.
-    Change { subscribe: Vec<String>, unsubscribe: Vec<String>, held: HashMap<String, String> },
-}
-
-/// What a request said of an earlier response.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Nothing: a spontaneous request, or one about a response that is no longer awaited.
-    Silent,
-    /// Accepted.
-    Accepted,
-    /// Rejected, for this reason.
-    Rejected(String),
-}
-
-/// What is to be sent.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Response {
-    /// Names this response among those of its type.
-    pub(crate) nonce: String,
-    /// The resources to write.
-    pub(crate) resources: Vec<Resource>,
-    /// The names to declare gone (delta only).
-    pub(crate) removed: Vec<Arc<str>>,
-    /// The names in it that the client did not hold in this version.
-    pub(crate) fresh: Vec<Arc<str>>,
-}
-
-/// A request that goes beyond the limits.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Excess {
-    /// Too many names.
-    #[error("{0} subscriptions to one type: at most {1} are accepted")]
-    Names(usize, usize),
-    /// A name that is too long.
-    #[error("resource name of {0} bytes: at most {MAX_NAME} are accepted")]
-    Name(usize),
 }
 
 /// State for one client and one type.
@@ -107,6 +45,21 @@ pub(crate) struct Subscription {
     /// Responses without a verdict yet, oldest first.
     pending: VecDeque<(u64, Vec<Arc<str>>)>,
     last_nonce: u64,
+    /// The resources that were looked at last: what they have in common with the next is not looked at again.
+    seen: Resources,
+    /// The names of which the client may have to be told something.
+    doubtful: BTreeSet<Arc<str>>,
+}
+
+/// What a client is to be told of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owed {
+    /// What it is now.
+    Body,
+    /// That it is gone.
+    Removal,
+    /// That it was never there.
+    Absence,
 }
 
 /// Bounds of one subscription.
@@ -118,7 +71,6 @@ pub(crate) struct Limits {
     pub(crate) response_bytes: usize,
 }
 
-const MAX_NAME: usize = 4096;
 /// A client that leaves this many responses unanswered is taken to have accepted the oldest.
 const MAX_PENDING: usize = 64;
 const WILDCARD: &str = "*";
@@ -141,6 +93,8 @@ impl Subscription {
             rejected: BTreeSet::new(),
             pending: VecDeque::new(),
             last_nonce: 0,
+            seen: Resources::new(),
+            doubtful: BTreeSet::new(),
         }
     }
 
@@ -190,18 +144,53 @@ impl Subscription {
         }
         let there = new.get(self.type_url);
         self.again.retain(|name| there.contains_key(name));
-        if self.variant == Variant::StateOfTheWorld && !type_url::is_wildcard(self.type_url) {
-            self.sent.retain(|name, _| there.contains_key(name));
-        }
+        self.look(there);
         let gone = self.gone(there, phase);
         if phase == Phase::Break {
             return (!gone.is_empty()).then(|| self.respond(new, old, phase, gone, Vec::new()));
         }
-        let fresh = self.fresh(there);
+        let fresh = self.owing(there, Owed::Body);
         if gone.is_empty() && fresh.is_empty() && !self.due && !self.again.iter().any(|name| self.wants(name)) {
             return None;
         }
         Some(self.respond(new, old, phase, gone, fresh))
+    }
+
+    /// Finds the names of which the client is to be told something: only those can be among them that differ from what
+    /// was looked at last, and those that a request was about.
+    fn look(&mut self, there: &Resources) {
+        let seen = std::mem::replace(&mut self.seen, there.clone());
+        self.doubtful.extend(seen.diff(there).map(|difference| match difference {
+            DiffItem::Add(name, _) | DiffItem::Remove(name, _) => name.clone(),
+            DiffItem::Update { new: (name, _), .. } => name.clone(),
+        }));
+        if self.variant == Variant::StateOfTheWorld && !type_url::is_wildcard(self.type_url) {
+            for name in self.doubtful.iter().filter(|name| !there.contains_key(*name)) {
+                self.sent.remove(name);
+            }
+        }
+        let mut doubtful = std::mem::take(&mut self.doubtful);
+        doubtful.retain(|name| self.owed(name, there).is_some());
+        self.doubtful = doubtful;
+    }
+
+    /// What the client is to be told of `name`, if anything.
+    fn owed(&self, name: &str, there: &Resources) -> Option<Owed> {
+        let delta = self.variant == Variant::Delta;
+        match (there.get(name), self.sent.get(name)) {
+            (Some(resource), sent) => {
+                let differs = sent.and_then(Option::as_ref).is_none_or(|sent| *sent != resource.version);
+                (differs && self.wants(name)).then_some(Owed::Body)
+            }
+            (None, Some(Some(_))) => (delta || type_url::is_wildcard(self.type_url)).then_some(Owed::Removal),
+            (None, Some(None)) => None,
+            (None, None) => (delta && self.names.contains(name)).then_some(Owed::Absence),
+        }
+    }
+
+    /// The names of which the client is to be told this.
+    fn owing(&self, there: &Resources, owed: Owed) -> Vec<Arc<str>> {
+        self.doubtful.iter().filter(|name| self.owed(name, there) == Some(owed)).cloned().collect()
     }
 
     fn respond(
@@ -236,30 +225,19 @@ impl Subscription {
         Response { nonce: self.last_nonce.to_string(), resources, removed, fresh }
     }
 
-    /// Wanted resources that the client does not hold in this version.
-    fn fresh(&self, there: &BTreeMap<Arc<str>, Resource>) -> Vec<Arc<str>> {
-        let differs = |resource: &&Resource| {
-            self.sent.get(&resource.name).and_then(Option::as_ref).is_none_or(|sent| *sent != resource.version)
-        };
-        self.wanted(there).filter(differs).map(|resource| resource.name.clone()).collect()
-    }
-
     /// Names that are not there: those that were (in the phase that may remove them), and those newly asked for.
-    fn gone(&self, there: &BTreeMap<Arc<str>, Resource>, phase: Phase) -> Vec<Arc<str>> {
-        let delta = self.variant == Variant::Delta;
+    fn gone(&self, there: &Resources, phase: Phase) -> Vec<Arc<str>> {
         let mut gone = Vec::new();
-        if (delta || type_url::is_wildcard(self.type_url)) && self.breaks_last() == (phase == Phase::Break) {
-            let were = self.sent.iter().filter(|(name, sent)| sent.is_some() && !there.contains_key(*name));
-            gone.extend(were.map(|(name, _)| name.clone()));
+        if self.breaks_last() == (phase == Phase::Break) {
+            gone = self.owing(there, Owed::Removal);
         }
-        if delta && phase == Phase::Make {
-            let unknown = self.names.iter().filter(|name| !there.contains_key(*name) && !self.sent.contains_key(*name));
-            gone.extend(unknown.cloned());
+        if phase == Phase::Make {
+            gone.append(&mut self.owing(there, Owed::Absence));
         }
         gone
     }
 
-    fn wanted<'a>(&'a self, there: &'a BTreeMap<Arc<str>, Resource>) -> Box<dyn Iterator<Item = &'a Resource> + 'a> {
+    fn wanted<'a>(&'a self, there: &'a Resources) -> Box<dyn Iterator<Item = &'a Resource> + 'a> {
         if self.wildcard {
             return Box::new(there.values());
         }
@@ -275,12 +253,7 @@ impl Subscription {
     }
 
     /// The whole set, with those that are about to go as long as they may not go yet.
-    fn everything(
-        &self,
-        there: &BTreeMap<Arc<str>, Resource>,
-        before: &BTreeMap<Arc<str>, Resource>,
-        phase: Phase,
-    ) -> Vec<Resource> {
+    fn everything(&self, there: &Resources, before: &Resources, phase: Phase) -> Vec<Resource> {
         let mut all: Vec<Resource> = self.wanted(there).cloned().collect();
         if phase == Phase::Make && self.breaks_last() {
             let staying = |name: &&Arc<str>| !there.contains_key(*name) && self.wants(name);
@@ -290,11 +263,7 @@ impl Subscription {
     }
 
     /// The named resources, up to the limit of a response.
-    fn some<'a>(
-        &self,
-        there: &BTreeMap<Arc<str>, Resource>,
-        names: impl Iterator<Item = &'a Arc<str>>,
-    ) -> Vec<Resource> {
+    fn some<'a>(&self, there: &Resources, names: impl Iterator<Item = &'a Arc<str>>) -> Vec<Resource> {
         let mut taken = BTreeSet::new();
         let mut bytes = 0;
         names
@@ -338,11 +307,12 @@ impl Subscription {
     }
 
     /// Lets what was rejected count as not sent.
-    fn forget_rejected(&mut self, there: &BTreeMap<Arc<str>, Resource>) {
+    fn forget_rejected(&mut self, there: &Resources) {
         for name in std::mem::take(&mut self.rejected) {
             if there.contains_key(&name) {
                 self.again.insert(name);
             } else if self.wants(&name) {
+                self.doubtful.insert(name.clone());
                 self.sent.insert(name, Some("rejected".into()));
             }
         }
@@ -352,12 +322,15 @@ impl Subscription {
         self.check(names.len(), names.iter())?;
         let full = type_url::is_wildcard(self.type_url);
         self.legacy = names.is_empty() && if from_scratch { full } else { self.legacy };
-        self.wildcard = self.legacy || names.iter().any(|name| name == WILDCARD);
-        self.names = names.into_iter().filter(|name| name != WILDCARD).map(Into::into).collect();
+        self.be_wildcard(self.legacy || names.iter().any(|name| name == WILDCARD));
+        let names = names.into_iter().filter(|name| name != WILDCARD).map(Into::into).collect();
+        let before = std::mem::replace(&mut self.names, names);
+        self.doubtful.extend(self.names.difference(&before).cloned());
         self.open = true;
         if from_scratch {
             self.due = full && (self.wildcard || !self.names.is_empty());
             self.sent.clear();
+            self.seen = Resources::new();
         }
         self.drop_unwanted();
         Ok(())
@@ -373,7 +346,8 @@ impl Subscription {
         let first = !std::mem::replace(&mut self.open, true);
         if first {
             self.check(held.len(), held.keys())?;
-            self.wildcard = subscribe.is_empty() && type_url::is_wildcard(self.type_url);
+            self.be_wildcard(subscribe.is_empty() && type_url::is_wildcard(self.type_url));
+            self.doubtful.extend(held.keys().map(|name| name.as_str().into()));
             self.sent = held.into_iter().map(|(name, version)| (name.into(), Some(version.into()))).collect();
         }
         for name in subscribe {
@@ -383,14 +357,16 @@ impl Subscription {
         for name in unsubscribe {
             self.unsubscribe(name);
         }
-        self.drop_unwanted();
+        if first || !unsubscribe.is_empty() {
+            self.drop_unwanted();
+        }
         Ok(())
     }
 
     fn subscribe(&mut self, name: String, first: bool) {
         if name == WILDCARD {
             self.due |= !self.wildcard;
-            self.wildcard = true;
+            self.be_wildcard(true);
             return;
         }
         let name: Arc<str> = name.into();
@@ -400,6 +376,7 @@ impl Subscription {
         if !first {
             self.again.insert(name.clone());
         }
+        self.doubtful.insert(name.clone());
         self.names.insert(name);
     }
 
@@ -414,6 +391,14 @@ impl Subscription {
         }
     }
 
+    /// Whether all is wanted; then all must be looked at.
+    fn be_wildcard(&mut self, wildcard: bool) {
+        if wildcard && !self.wildcard {
+            self.seen = Resources::new();
+        }
+        self.wildcard = wildcard;
+    }
+
     fn drop_unwanted(&mut self) {
         if !self.wildcard {
             self.sent.retain(|name, _| self.names.contains(name));
@@ -426,12 +411,6 @@ impl Subscription {
             return Err(Excess::Names(count, self.limits.names));
         }
         names.find(|name| name.len() > MAX_NAME).map_or(Ok(()), |name| Err(Excess::Name(name.len())))
-    }
-}
-
-impl Default for Ask {
-    fn default() -> Self {
-        Self::All(Vec::new())
     }
 }
 

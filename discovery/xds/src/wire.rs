@@ -1,6 +1,6 @@
 //! The two variants of the protocol as the server sees them: their messages, and the common form of both.
 
-use crate::subscription::{Ask, Request, Response, Variant};
+use crate::exchange::{Ask, Request, Response, Variant};
 use api::envoy::envoy::config::core::v3::Node as ProtoNode;
 use api::envoy::envoy::service::discovery::v3 as ads;
 use api::envoy::google::protobuf::Any;

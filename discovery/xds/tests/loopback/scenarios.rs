@@ -82,10 +82,9 @@ async fn clusters_leave_after_the_listeners() {
     for mode in MODES {
         let (mesh, client) = settled(mode).await;
         let mut next = without(&[(CLUSTER, "b"), (ENDPOINT, "b"), (LISTENER, "l"), (ROUTE, "l")]);
-        for (of, resources) in with(&[(CLUSTER, "c", "1"), (ENDPOINT, "c", "1")]).by_type {
-            for resource in resources.into_values().filter(|resource| &*resource.name == "c") {
-                next.insert(of, resource);
-            }
+        let added = with(&[(CLUSTER, "c", "1"), (ENDPOINT, "c", "1")]);
+        for (of, resource) in added.iter().filter(|(_, resource)| &*resource.name == "c") {
+            next.insert(of, resource.clone());
         }
         mesh.publish(next.clone());
         until("the end is reached", || client.holds(&next)).await;
@@ -187,10 +186,8 @@ async fn names_that_are_no_longer_wanted_are_unsubscribed() {
         until("b is gone", || client.calls().iter().any(|call| call.2 == ["b"])).await;
         client.forget_calls();
         for n in ["2", "3", "4"] {
-            for (of, resources) in snapshot(&[(ENDPOINT, "b", n), (ENDPOINT, "a", n)]).by_type {
-                for resource in resources.into_values() {
-                    fewer.insert(of, resource);
-                }
+            for (of, resource) in snapshot(&[(ENDPOINT, "b", n), (ENDPOINT, "a", n)]).iter() {
+                fewer.insert(of, resource.clone());
             }
             mesh.publish(fewer.clone());
             let at_a = |call: &Call| call.1.contains(&"a".to_owned());
