@@ -6,7 +6,7 @@
 use crate::metrics::Metrics;
 use crate::world::World;
 use arc_swap::ArcSwap;
-use model::WorkloadIdentity;
+use model::{Locality, WorkloadIdentity};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,6 +59,10 @@ struct Inputs {
     interception: &'static str,
     addresses: Vec<IpAddr>,
     labels: BTreeMap<String, String>,
+    cluster: String,
+    network: String,
+    locality: Locality,
+    own_ports: Vec<u16>,
 }
 
 /// Proxies to be told the same.
@@ -66,6 +70,9 @@ pub(crate) struct Batch {
     inputs: Inputs,
     pub(crate) node: Arc<Node>,
     pub(crate) identity: WorkloadIdentity,
+    /// What they were told, and the generation of the world that it was of.
+    pub(crate) told: Arc<Snapshot>,
+    pub(crate) generation: u64,
     members: Vec<Id>,
 }
 
@@ -112,16 +119,18 @@ impl Proxies {
         let mut table = self.table();
         table.retain(|_, proxy| !proxy.snapshots.is_closed());
         self.0.metrics.connected(table.len());
-        let mut batches: HashMap<Inputs, Batch> = HashMap::new();
+        let mut batches: HashMap<(Inputs, u64), Batch> = HashMap::new();
         for (id, proxy) in table.iter().filter(|(_, proxy)| proxy.generation < generation) {
             let inputs = Inputs::of(&proxy.node, &proxy.identity);
             let new = || Batch {
                 inputs: inputs.clone(),
                 node: proxy.node.clone(),
                 identity: proxy.identity.clone(),
+                told: proxy.snapshots.borrow().clone(),
+                generation: proxy.generation,
                 members: Vec::new(),
             };
-            batches.entry(inputs.clone()).or_insert_with(new).members.push(id.clone());
+            batches.entry((inputs.clone(), proxy.generation)).or_insert_with(new).members.push(id.clone());
         }
         batches.into_values().collect()
     }
@@ -286,6 +295,10 @@ impl Inputs {
             },
             addresses: node.addresses.clone(),
             labels: node.labels.clone(),
+            cluster: node.cluster.clone(),
+            network: node.network.clone(),
+            locality: node.locality.clone(),
+            own_ports: node.own_ports.clone(),
         }
     }
 }

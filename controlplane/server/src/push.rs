@@ -1,7 +1,8 @@
 //! The pusher: gathers changes, translates them for every proxy, and tells each what is different.
 //!
 //! ```text
-//! catalog, documents -> Debounce -> World -> batches of equal proxies -> translate (a few at once) -> tell
+//! catalog, documents -> Debounce -> World, and what is different in it
+//!     -> batches of equal proxies -> translate, or no more than the difference (a few at once) -> tell
 //! ```
 
 use crate::debounce::Debounce;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use translate::translate;
+use translate::{retranslate, translate};
 
 /// What the pusher's task owns.
 pub(crate) struct Pusher {
@@ -47,9 +48,8 @@ impl Pusher {
         let seen = catalog.borrow_and_update().clone();
         let documents_now = documents.borrow_and_update().clone();
         let intent = read(&documents_now, &errors).unwrap_or_default();
-        let world = World { generation: 1, catalog: seen.clone(), intent: intent.clone() };
         Self {
-            proxies: Proxies::new(world, metrics),
+            proxies: Proxies::new(World::new(seen.clone(), intent.clone()), metrics),
             registry,
             catalog,
             documents,
@@ -109,8 +109,8 @@ impl Pusher {
 
     /// What was seen last is now what proxies are told; since when it waited.
     fn renew_world(&mut self) -> Option<Instant> {
-        let generation = self.proxies.world().generation + 1;
-        self.proxies.set_world(World { generation, catalog: self.seen.clone(), intent: self.intent.clone() });
+        let next = self.proxies.world().next(self.seen.clone(), self.intent.clone());
+        self.proxies.set_world(next);
         self.waiting.take()
     }
 
@@ -146,7 +146,12 @@ impl Pusher {
 async fn tell(proxies: &Proxies, batch: Batch, world: Arc<World>, since: Option<Instant>) {
     let generation = world.generation;
     let translated = tokio::task::spawn_blocking(move || {
-        let snapshot = translate(&world.catalog, &world.intent, &batch.node, &batch.identity);
+        let (catalog, intent) = (&world.catalog, &world.intent);
+        let snapshot = if batch.generation + 1 == world.generation {
+            retranslate(&batch.told, &world.change, catalog, intent, &batch.node, &batch.identity)
+        } else {
+            translate(catalog, intent, &batch.node, &batch.identity)
+        };
         (Arc::new(snapshot), batch)
     });
     match translated.await {

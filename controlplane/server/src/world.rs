@@ -3,6 +3,7 @@
 use config::Intent;
 use model::{Catalog, Service};
 use std::sync::Arc;
+use translate::Change;
 
 /// What all proxies' resources are made of. Replaced whole, never changed in place.
 #[derive(Debug)]
@@ -11,6 +12,24 @@ pub(crate) struct World {
     pub(crate) generation: u64,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) intent: Arc<Intent>,
+    /// What makes it different from the one before, whose generation is one less.
+    pub(crate) change: Change,
+}
+
+// === impl World ===
+
+impl World {
+    /// The first one.
+    pub(crate) fn new(catalog: Arc<Catalog>, intent: Arc<Intent>) -> Self {
+        Self { generation: 1, catalog, intent, change: Change::whole() }
+    }
+
+    /// The one that follows.
+    pub(crate) fn next(&self, catalog: Arc<Catalog>, intent: Arc<Intent>) -> Self {
+        let is_same_intent = Arc::ptr_eq(&self.intent, &intent);
+        let change = if is_same_intent { Change::between(&self.catalog, &catalog) } else { Change::whole() };
+        Self { generation: self.generation + 1, catalog, intent, change }
+    }
 }
 
 /// How soon a change should reach the proxies.

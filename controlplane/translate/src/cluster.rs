@@ -2,7 +2,7 @@
 
 use crate::any::any;
 use crate::assignment::Assigned;
-use crate::scope::{Inbound, Scope, Target};
+use crate::scope::{Inbound, Scope, Target, served_ports};
 use crate::value::{ads, milliseconds, one_field, pipe, socket};
 use crate::{endpoint, policy, transport};
 use api::envoy::envoy::config::cluster::v3 as envoy;
@@ -46,10 +46,7 @@ const CONNECT_TIMEOUT_MS: u32 = 10_000;
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
-    let outbound = scope.ports().flat_map(|(service, port)| {
-        let subsets = scope.subsets(service).iter().map(Some);
-        [None].into_iter().chain(subsets).map(move |subset| outbound(scope, service, port, subset))
-    });
+    let outbound = scope.services.iter().flat_map(|service| of_service(scope, service));
     let inbound = scope.inbound.values().map(|inbound| resource(&inbound_upstream(inbound)));
     let mut fixed = vec![original_destination(PASSTHROUGH), black_hole()];
     if scope.is_redirected() {
@@ -61,6 +58,22 @@ pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
     outbound.chain(passed).chain(inbound).chain(fixed.iter().map(resource)).collect()
 }
 
+/// The upstreams of `service`.
+pub(crate) fn of_service<'a>(scope: &'a Scope<'_>, service: &'a Service) -> impl Iterator<Item = Resource> + 'a {
+    upstreams(scope, service).map(|(port, subset)| outbound(scope, service, port, subset))
+}
+
+/// What `service` has an upstream for: each port that a proxy can serve, and each subset of it.
+pub(crate) fn upstreams<'a>(
+    scope: &'a Scope<'_>,
+    service: &'a Service,
+) -> impl Iterator<Item = (&'a Port, Option<&'a Subset>)> {
+    served_ports(service).flat_map(|port| {
+        let subsets = scope.subsets(service).iter().map(Some);
+        [None].into_iter().chain(subsets).map(move |subset| (port, subset))
+    })
+}
+
 /// What `server` passes on of the mesh's own TLS: the server names, which are the upstreams' names as well, with what
 /// each of them means.
 pub(crate) fn passed<'a>(
@@ -68,13 +81,14 @@ pub(crate) fn passed<'a>(
     server: &'a Server,
 ) -> impl Iterator<Item = (String, &'a Service, &'a Port, Option<&'a Subset>)> {
     let is_served = |service: &Service| server.hosts.iter().any(|host| host.host.matches(&service.key.host));
-    scope.ports().filter(move |(service, _)| is_served(service)).flat_map(|(service, port)| {
-        let subsets = scope.subsets(service).iter().map(Some);
-        [None].into_iter().chain(subsets).map(move |subset| {
-            let name = subset.map_or("", |subset| &subset.name);
-            (format!("outbound_.{}_.{name}_.{}", port.number, service.key.host), service, port, subset)
-        })
+    scope.services.iter().filter(move |service| is_served(service)).flat_map(|service| {
+        upstreams(scope, service).map(|(port, subset)| (passed_name(service, port, subset), *service, port, subset))
     })
+}
+
+/// The mesh's own server name for `port` of `service`, or of its `subset`.
+pub(crate) fn passed_name(service: &Service, port: &Port, subset: Option<&Subset>) -> String {
+    format!("outbound_.{}_.{}_.{}", port.number, subset.map_or("", |subset| &subset.name), service.key.host)
 }
 
 /// Istio's name for requests to `port` of `service`.

@@ -10,7 +10,7 @@ use crate::scope::Scope;
 use crate::value::{address, number, one_field, pipe, socket};
 use api::envoy::envoy::config::core::v3 as core;
 use api::envoy::envoy::config::endpoint::v3::Endpoint as ProtoEndpoint;
-use config::{Server, Subset};
+use config::Subset;
 use model::{Address, ClusterId, Endpoint, Gateway, Group, GroupId, Locality, Path, Port, Service, ServiceImport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -38,23 +38,36 @@ const TRANSPORT_SOCKET: &str = "envoy.transport_socket_match";
 const MAX_WEIGHT: u32 = 100_000;
 
 pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
-    let by_eds = scope.ports().filter(|(service, _)| cluster::discovery(scope, service) == Discovery::Eds);
-    let whole = by_eds.flat_map(|(service, port)| {
-        let subsets = scope.subsets(service).iter().map(Some);
-        [None].into_iter().chain(subsets).map(move |subset| assignment(scope, service, port, subset))
-    });
-    let passed = scope.east_west().flat_map(|server| passed(scope, server));
-    whole.chain(passed).map(|assignment| Resource::new(assignment.cluster_name.as_str(), &assignment)).collect()
+    let whole = scope.services.iter().flat_map(|service| of_service(scope, service));
+    let servers = scope.east_west().flat_map(|server| cluster::passed(scope, server));
+    let passed = servers.map(|(name, service, port, subset)| passed(scope, name, service, port, subset));
+    whole.chain(passed).collect()
+}
+
+/// The endpoints of all upstreams of `service` that are told by EDS.
+pub(crate) fn of_service(scope: &Scope<'_>, service: &Service) -> Vec<Resource> {
+    if cluster::discovery(scope, service) != Discovery::Eds {
+        return Vec::new();
+    }
+    let each = cluster::upstreams(scope, service);
+    each.map(|(port, subset)| resource(&assignment(scope, service, port, subset))).collect()
 }
 
 /// The endpoints for connections that are passed on as they are: the cluster's own, which speak the mesh's TLS.
-fn passed(scope: &Scope<'_>, server: &Server) -> Vec<Assignment> {
-    let assigned = cluster::passed(scope, server).map(|(name, service, port, subset)| {
-        let mut own = local(scope, service, port, subset);
-        own.retain(speaks_mesh_tls);
-        Assignment { cluster_name: name, endpoints: locality::arranged(scope.node, None, own) }
-    });
-    assigned.collect()
+pub(crate) fn passed(
+    scope: &Scope<'_>,
+    name: String,
+    service: &Service,
+    port: &Port,
+    subset: Option<&Subset>,
+) -> Resource {
+    let mut own = local(scope, service, port, subset);
+    own.retain(speaks_mesh_tls);
+    resource(&Assignment { cluster_name: name, endpoints: locality::arranged(scope.node, None, own) })
+}
+
+fn resource(assignment: &Assignment) -> Resource {
+    Resource::new(assignment.cluster_name.as_str(), assignment)
 }
 
 fn speaks_mesh_tls(located: &Located) -> bool {

@@ -10,6 +10,7 @@
 
 mod any;
 mod assignment;
+mod change;
 mod cluster;
 mod edge;
 mod edge_route;
@@ -36,6 +37,8 @@ mod tls;
 mod transport;
 mod value;
 
+pub use change::Change;
+
 use config::Intent;
 use model::{Catalog, WorkloadIdentity};
 use scope::Scope;
@@ -60,4 +63,20 @@ pub fn translate(catalog: &Catalog, intent: &Intent, node: &Node, identity: &Wor
     add(type_url::SECRET, secret::resources(&scope));
     add(type_url::NAME_TABLE, names::resources(&scope));
     snapshot
+}
+
+/// The same as [`translate`] of `catalog`, made of `before`, which is what the proxy was told of the catalog before
+/// `change`. Where only endpoints of some services are different, what it costs depends on those services alone.
+pub fn retranslate(
+    before: &Snapshot,
+    change: &Change,
+    catalog: &Catalog,
+    intent: &Intent,
+    node: &Node,
+    identity: &WorkloadIdentity,
+) -> Snapshot {
+    match change.for_proxy(node, identity) {
+        Some(touched) => change::told(before, touched, catalog, intent, node, identity),
+        None => translate(catalog, intent, node, identity),
+    }
 }

@@ -9,6 +9,7 @@ use model::{Address, Catalog, Endpoint, Host, Port, Protocol, Service, Visibilit
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use xds::{Interception, Node, NodeKind};
 
 /// One proxy's view.
@@ -70,30 +71,66 @@ pub(crate) const INBOUND_PORT: u16 = 15006;
 // === impl Scope ===
 
 impl<'a> Scope<'a> {
+    /// All that concerns `node`.
     pub(crate) fn new(
         catalog: &'a Catalog,
         intent: &'a Intent,
         node: &'a Node,
         identity: &'a WorkloadIdentity,
     ) -> Self {
-        let sidecar = match node.kind {
-            NodeKind::Sidecar => intent.sidecar_for(&node.namespace, &node.labels),
-            NodeKind::Router => None,
-        };
-        let policy = sidecar.and_then(|sidecar| sidecar.outbound_policy).unwrap_or(OutboundPolicy::AllowAny);
-        let services = visible(catalog, node, sidecar);
-        let inbound = inbound(catalog, node, identity, sidecar);
-        let rule = |service: &&'a Service| {
-            let found = intent.destination_rule_for(&node.namespace, &node.labels, &service.key)?;
-            Some((&service.key.host, found))
-        };
-        let rules = services.iter().filter_map(rule).collect();
-        let routed = intent.mesh_services(&node.namespace).collect();
+        let sidecar = sidecar(intent, node);
+        let services = visible(catalog.services.values(), node, sidecar);
         let edges = match node.kind {
             NodeKind::Sidecar => Ports::new(),
             NodeKind::Router => edges(catalog, intent, node, identity),
         };
-        Self { catalog, node, policy, services, inbound, sidecar, rules, routed, identity, intent, edges }
+        Self {
+            inbound: inbound(catalog, node, identity, sidecar),
+            routed: intent.mesh_services(&node.namespace).collect(),
+            edges,
+            ..Self::narrow(catalog, intent, node, identity, sidecar, services)
+        }
+    }
+
+    /// What concerns the upstreams of the services of `hosts`: nothing that is made of more than one service is in it,
+    /// no routes and no listeners. What it costs depends on these services alone.
+    pub(crate) fn of_hosts(
+        catalog: &'a Catalog,
+        intent: &'a Intent,
+        node: &'a Node,
+        identity: &'a WorkloadIdentity,
+        hosts: impl Iterator<Item = &'a Host>,
+    ) -> Self {
+        let sidecar = sidecar(intent, node);
+        let services = visible(hosts.flat_map(|host| catalog.by_host(host)), node, sidecar);
+        Self::narrow(catalog, intent, node, identity, sidecar, services)
+    }
+
+    fn narrow(
+        catalog: &'a Catalog,
+        intent: &'a Intent,
+        node: &'a Node,
+        identity: &'a WorkloadIdentity,
+        sidecar: Option<&'a Sidecar>,
+        services: Vec<&'a Service>,
+    ) -> Self {
+        let rule = |service: &&'a Service| {
+            let found = intent.destination_rule_for(&node.namespace, &node.labels, &service.key)?;
+            Some((&service.key.host, found))
+        };
+        Self {
+            catalog,
+            node,
+            policy: sidecar.and_then(|sidecar| sidecar.outbound_policy).unwrap_or(OutboundPolicy::AllowAny),
+            inbound: BTreeMap::new(),
+            sidecar,
+            rules: services.iter().filter_map(rule).collect(),
+            services,
+            routed: Vec::new(),
+            identity,
+            intent,
+            edges: Ports::new(),
+        }
     }
 
     /// The servers that it has at the edge of the mesh, by where they listen.
@@ -155,9 +192,7 @@ impl<'a> Scope<'a> {
 
     /// The visible services' ports that a proxy can serve.
     pub(crate) fn ports(&self) -> impl Iterator<Item = (&'a Service, &'a Port)> {
-        self.services.iter().flat_map(|service| {
-            service.ports.iter().filter(|port| port.protocol != Protocol::Udp).map(move |port| (*service, port))
-        })
+        self.services.iter().flat_map(|service| served_ports(service).map(move |port| (*service, port)))
     }
 
     /// The listeners for requests from the workload that must be bound, with their ports.
@@ -195,13 +230,26 @@ impl<'a> Scope<'a> {
 /// Who sees a service that does not say so itself.
 const DEFAULT_VISIBILITY: Visibility = Visibility::All;
 
-/// The services that `node` sees: those that are meant for its namespace, and that its Sidecar resource lets it see.
-/// Where several namespaces declare one host, the node's own wins, then the first.
-fn visible<'a>(catalog: &'a Catalog, node: &Node, sidecar: Option<&Sidecar>) -> Vec<&'a Service> {
+/// The Sidecar resource that `node` follows.
+fn sidecar<'a>(intent: &'a Intent, node: &Node) -> Option<&'a Sidecar> {
+    match node.kind {
+        NodeKind::Sidecar => intent.sidecar_for(&node.namespace, &node.labels),
+        NodeKind::Router => None,
+    }
+}
+
+/// Those of `services` that `node` sees: those that are meant for its namespace, and that its Sidecar resource lets it
+/// see. Where several namespaces declare one host, the node's own wins, then the first.
+fn visible<'a>(
+    services: impl Iterator<Item = &'a Arc<Service>>,
+    node: &Node,
+    sidecar: Option<&Sidecar>,
+) -> Vec<&'a Service> {
     let patterns = || sidecar.iter().flat_map(|sidecar| &sidecar.egress).flat_map(|listener| &listener.hosts);
     let sees_all = sidecar.is_none_or(|sidecar| sidecar.egress.is_empty());
     let mut by_host: BTreeMap<&Host, &Service> = BTreeMap::new();
-    for (key, service) in &catalog.services {
+    for service in services {
+        let key = &service.key;
         if !service.visibility.as_ref().unwrap_or(&DEFAULT_VISIBILITY).includes(&node.namespace) {
             continue;
         }
@@ -213,6 +261,19 @@ fn visible<'a>(catalog: &'a Catalog, node: &Node, sidecar: Option<&Sidecar>) -> 
         }
     }
     by_host.into_values().collect()
+}
+
+/// The ports of `service` that a proxy can serve.
+pub(crate) fn served_ports(service: &Service) -> impl Iterator<Item = &Port> {
+    service.ports.iter().filter(|port| port.protocol != Protocol::Udp)
+}
+
+/// Whether the workload of `node` serves in both of these states of one service the same, as far as their endpoints say.
+pub(crate) fn serves_alike(node: &Node, identity: &WorkloadIdentity, old: &Service, new: &Service) -> bool {
+    let own = |service: &'_ Service| -> Vec<Endpoint> {
+        service.endpoints.iter().filter(|endpoint| is_own(endpoint, node, identity)).cloned().collect()
+    };
+    new.key.namespace != node.namespace || own(old) == own(new)
 }
 
 /// The servers of the Gateways that select `node`. One listens where a service of the proxy's leads to if it names the
@@ -270,8 +331,7 @@ fn served<'a>(
     services.flat_map(move |service| {
         let own = service.endpoints.iter().filter(move |endpoint| is_own(endpoint, node, identity));
         own.flat_map(move |endpoint| {
-            let ports = service.ports.iter().filter(|port| port.protocol != Protocol::Udp);
-            ports.map(move |port| (&**service, port.on(endpoint), port, endpoint))
+            served_ports(service).map(move |port| (&**service, port.on(endpoint), port, endpoint))
         })
     })
 }
