@@ -160,9 +160,10 @@ impl Subscription {
     /// was looked at last, and those that a request was about.
     fn look(&mut self, there: &Resources) {
         let seen = std::mem::replace(&mut self.seen, there.clone());
-        self.doubtful.extend(seen.diff(there).map(|difference| match difference {
-            DiffItem::Add(name, _) | DiffItem::Remove(name, _) => name.clone(),
-            DiffItem::Update { new: (name, _), .. } => name.clone(),
+        self.doubtful.extend(seen.diff(there).map(|difference| {
+            let (DiffItem::Add(name, _) | DiffItem::Remove(name, _) | DiffItem::Update { new: (name, _), .. }) =
+                difference;
+            name.clone()
         }));
         if self.variant == Variant::StateOfTheWorld && !type_url::is_wildcard(self.type_url) {
             for name in self.doubtful.iter().filter(|name| !there.contains_key(*name)) {
