@@ -193,9 +193,13 @@ proptest! {
     ) {
         let mut old = catalog(services());
         let keys: Vec<ServiceKey> = services().into_iter().map(|service| service.key).collect();
-        before.into_iter().for_each(|one| step(&mut old, &keys, one));
+        for one in before {
+            step(&mut old, &keys, one);
+        }
         let mut new = old.clone();
-        after.into_iter().for_each(|one| step(&mut new, &keys, one));
+        for one in after {
+            step(&mut new, &keys, one);
+        }
         let (intent, node, identity) = (intent(wanted), proxy(who), identity());
         let told = translate(&old, &intent, &node, &identity);
         let whole = translate(&new, &intent, &node, &identity);
