@@ -67,6 +67,7 @@ fn join(of: &VirtualService, root: &HttpRoute, leaf: &HttpRoute) -> Option<HttpR
         mirrors: if leaf.mirrors.is_empty() { root.mirrors.clone() } else { leaf.mirrors.clone() },
         cors: leaf.cors.clone().or_else(|| root.cors.clone()),
         headers: if leaf.headers == nothing { root.headers.clone() } else { leaf.headers.clone() },
+        unknown_is_500: leaf.unknown_is_500,
     })
 }
 
@@ -118,6 +119,7 @@ fn both(root: &HttpMatch, leaf: &HttpMatch) -> Option<HttpMatch> {
         name: joint_name(&root.name, &leaf.name),
         uri: text(&root.uri, &leaf.uri)?,
         ignore_uri_case: leaf.ignore_uri_case,
+        whole_segments: leaf.whole_segments,
         scheme: text(&root.scheme, &leaf.scheme)?,
         method: text(&root.method, &leaf.method)?,
         authority: text(&root.authority, &leaf.authority)?,

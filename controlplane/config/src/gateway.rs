@@ -17,6 +17,8 @@ pub struct Gateway {
     pub position: Position,
     /// The labels of the proxies that serve it, in any namespace; all proxies at the edge if empty.
     pub selector: BTreeMap<String, String>,
+    /// Whether only proxies of its own namespace serve it, as a Gateway of the Gateway API has it.
+    pub stays_in_namespace: bool,
     /// Its servers.
     pub servers: Vec<Server>,
 }
@@ -79,6 +81,7 @@ pub(crate) fn read(document: &Document, spec: &Node, source: &mut Source) -> Res
         name: document.metadata.name.clone(),
         position: document.position.clone(),
         selector: field::labels(&fields.get("selector"))?,
+        stays_in_namespace: false,
         servers: read,
     })
 }

@@ -59,15 +59,20 @@ impl Operations {
 
 fn values(at: &Field<'_>) -> Result<BTreeMap<String, String>, ResourceError> {
     let mut values = BTreeMap::new();
-    for (key, value) in at.members()? {
-        let text = value.required_text()?;
-        if text.bytes().any(|byte| byte < 0x20 && byte != b'\t' || byte == 0x7f) {
-            return Err(value.refuse("a field's value: visible characters, spaces and tabs"));
-        }
-        value_format::check(&value, text)?;
-        values.insert(name(&value, key)?, text.to_owned());
+    for (key, item) in at.members()? {
+        values.insert(name(&item, key)?, value(&item)?);
     }
     Ok(values)
+}
+
+/// The value of a field.
+pub(crate) fn value(at: &Field<'_>) -> Result<String, ResourceError> {
+    let text = at.required_text()?;
+    if text.bytes().any(|byte| byte < 0x20 && byte != b'\t' || byte == 0x7f) {
+        return Err(at.refuse("a field's value: visible characters, spaces and tabs"));
+    }
+    value_format::check(at, text)?;
+    Ok(text.to_owned())
 }
 
 /// The name of a field in lower case (RFC 9110, section 5.1); `:authority` and `host` are the same.

@@ -27,6 +27,8 @@ pub enum RedirectPath {
     Whole(String),
     /// That of the request, with the matched prefix replaced.
     Prefix(String),
+    /// That of the request, with what matches the expression replaced (`\1` for its groups).
+    Pattern(String, String),
 }
 
 /// The port that a client is sent to.

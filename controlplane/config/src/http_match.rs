@@ -14,6 +14,8 @@ pub struct HttpMatch {
     pub uri: Option<StringMatch>,
     /// Whether upper and lower case are the same in the path.
     pub ignore_uri_case: bool,
+    /// Whether the beginning of the path must end where one of its segments does (the Gateway API's rule).
+    pub whole_segments: bool,
     /// On the scheme.
     pub scheme: Option<StringMatch>,
     /// On the method.
@@ -74,6 +76,7 @@ impl HttpMatch {
             name: text("name")?.unwrap_or_default().to_owned(),
             uri,
             ignore_uri_case: fields.get("ignoreUriCase").boolean()?.unwrap_or_default(),
+            whole_segments: false,
             scheme: StringMatch::read_full(&fields.get("scheme"))?,
             method: StringMatch::read_full(&fields.get("method"))?,
             authority: StringMatch::read_full(&fields.get("authority"))?,

@@ -32,6 +32,8 @@ pub struct HttpRoute {
     pub cors: Option<CorsPolicy>,
     /// What happens to header fields.
     pub headers: HeaderOperations,
+    /// Whether a request for a destination that nobody knows is answered 500 (the Gateway API's rule), not 503.
+    pub unknown_is_500: bool,
 }
 
 /// What is done with a request.
@@ -105,6 +107,7 @@ impl HttpRoute {
             mirrors: Mirror::read_all(&fields, namespace)?,
             cors: CorsPolicy::read(&fields.get("corsPolicy"), source)?,
             headers: HeaderOperations::read(&fields.get("headers"))?,
+            unknown_is_500: false,
         };
         if let HttpAction::Redirect(_) | HttpAction::Answer(_) = route.action {
             route = Self { timeout: None, retries: None, mirrors: Vec::new(), ..route };

@@ -1,5 +1,6 @@
 //! Everything the user wants, indexed for the questions that translate asks.
 
+use crate::gateway_api::GatewayApi;
 use crate::{
     Credential, DestinationRule, Gateway, Sidecar, VirtualService, delegate, destination_rule, gateway, sidecar,
     virtual_service,
@@ -47,13 +48,16 @@ impl Intent {
     pub fn from_documents(documents: &[Document]) -> Result<Self, Vec<ResourceError>> {
         let mut intent = Self::default();
         let mut errors = Vec::new();
-        let mut taken: BTreeMap<(&str, &Namespace, &str), &Document> = BTreeMap::new();
+        let mut gateway_api = GatewayApi::default();
+        let mut taken: BTreeMap<(&str, &str, &Namespace, &str), &Document> = BTreeMap::new();
         for document in documents {
-            match intent.add(document) {
+            gateway_api.note(document);
+            match intent.add(document, &mut gateway_api) {
                 Ok(false) => {}
                 Ok(true) => {
                     let metadata = &document.metadata;
-                    let key = (document.kind.as_str(), &metadata.namespace, metadata.name.as_str());
+                    let group = document.api_version.split_once('/').map_or("", |(group, _)| group);
+                    let key = (group, document.kind.as_str(), &metadata.namespace, metadata.name.as_str());
                     if let Some(first) = taken.insert(key, document) {
                         errors.push(twice(document, first));
                     }
@@ -63,6 +67,7 @@ impl Intent {
         }
         intent.destination_rules = destination_rule::merged(intent.destination_rules, &mut intent.warnings);
         intent.virtual_services = delegate::joined(intent.virtual_services, &mut intent.warnings);
+        gateway_api.lower(&mut intent);
         if errors.is_empty() { Ok(intent) } else { Err(errors) }
     }
 
@@ -91,8 +96,13 @@ impl Intent {
     }
 
     /// The Gateways that a proxy of these labels serves.
-    pub fn gateways_for(&self, labels: &BTreeMap<String, String>) -> impl Iterator<Item = &Gateway> {
-        self.gateways.iter().filter(move |gateway| bears(labels, &gateway.selector))
+    pub fn gateways_for(
+        &self,
+        namespace: &Namespace,
+        labels: &BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &Gateway> {
+        let is_near = |gateway: &Gateway| !gateway.stays_in_namespace || gateway.namespace == *namespace;
+        self.gateways.iter().filter(move |gateway| is_near(gateway) && bears(labels, &gateway.selector))
     }
 
     /// The DestinationRule by which a workload speaks to `service`: its own namespace's, else the service's, else the
@@ -119,7 +129,7 @@ impl Intent {
     }
 
     /// Takes in one document; whether it is of a kind that is honoured.
-    fn add(&mut self, document: &Document) -> Result<bool, ResourceError> {
+    fn add(&mut self, document: &Document, gateway_api: &mut GatewayApi) -> Result<bool, ResourceError> {
         let spec = match &document.resource {
             Resource::Other(spec) => spec,
             Resource::Secret(secret) => return self.add_credential(document, secret),
@@ -136,6 +146,7 @@ impl Intent {
                 self.destination_rules.push(destination_rule::read(document, spec, &mut source)?);
             }
             "Gateway" if is_ours => self.gateways.push(gateway::read(document, spec, &mut source)?),
+            _ if gateway_api.add(document, spec, &mut source)? => {}
             _ => return Ok(self.pass_over(document)),
         }
         self.warnings.append(&mut source.warnings);

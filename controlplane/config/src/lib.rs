@@ -12,6 +12,7 @@ mod destination_rule;
 mod fault;
 mod field;
 mod gateway;
+mod gateway_api;
 mod gateway_name;
 mod header_operations;
 mod http_action;

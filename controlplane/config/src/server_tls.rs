@@ -1,5 +1,6 @@
 //! TLS as a gateway's server takes it.
 
+use model::Namespace;
 use resource::{Field, Fields, ResourceError, Source};
 
 /// What a gateway does with TLS at one server.
@@ -58,6 +59,8 @@ pub enum Shown {
     Files(String, String),
     /// From a secret of the gateway's namespace.
     Secret(String),
+    /// From a secret of another namespace, which has granted it.
+    Granted(Namespace, String),
 }
 
 /// A version of TLS.

@@ -19,6 +19,8 @@ pub struct VirtualService {
     pub gateways: Vec<GatewayName>,
     /// Whose workloads it is for.
     pub export_to: Visibility,
+    /// The port of its hosts that it is for; all if absent, as where a VirtualService was written.
+    pub port: Option<u16>,
     /// Its HTTP routes, of which the first that matches is taken.
     pub http: Vec<HttpRoute>,
     /// Its routes of the applications' own TLS.
@@ -44,6 +46,7 @@ pub(crate) fn read(document: &Document, spec: &Node, source: &mut Source) -> Res
         hosts: http_route::hosts(&fields.get("hosts"), namespace)?,
         gateways,
         export_to: fields.get("exportTo").visibility(namespace)?.unwrap_or_default(),
+        port: None,
         http: http.items()?.iter().map(|item| HttpRoute::read(item, namespace, source)).collect::<Result<_, _>>()?,
         tls: tls.items()?.iter().map(|item| TlsRoute::read(item, namespace)).collect::<Result<_, _>>()?,
         tcp: tcp.items()?.iter().map(|item| TcpRoute::read(item, namespace)).collect::<Result<_, _>>()?,

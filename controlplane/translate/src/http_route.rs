@@ -15,7 +15,7 @@ use config::{
 };
 use envoy::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
 use envoy::route::Action;
-use envoy::route_action::{ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy};
+use envoy::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy};
 use envoy::weighted_cluster::ClusterWeight;
 use model::{Port, Service};
 use std::time::Duration;
@@ -108,9 +108,12 @@ fn forward(
         };
         hash_policy.extend(of(&split.destination).filter(|policy| !hash_policy.contains(policy)));
     }
-    let regex_rewrite = rewrite
-        .regex
-        .map(|(pattern, substitution)| RegexMatchAndSubstitute { pattern: Some(regex_of(&pattern)), substitution });
+    let regex_rewrite = rewrite.regex.map(|(pattern, substitution)| replacement(&pattern, substitution));
+    let unknown = if route.unknown_is_500 {
+        ClusterNotFoundResponseCode::InternalServerError
+    } else {
+        ClusterNotFoundResponseCode::ServiceUnavailable
+    };
     let authority = rewrite.authority.or(mutations.authority.take());
     envoy::RouteAction {
         timeout: time(route.timeout.unwrap_or_default()),
@@ -121,8 +124,13 @@ fn forward(
         request_mirror_policies: mirrors(scope, route, port),
         hash_policy,
         cluster_specifier: Some(specifier),
+        cluster_not_found_response_code: unknown.into(),
         ..Default::default()
     }
+}
+
+fn replacement(pattern: &str, substitution: String) -> RegexMatchAndSubstitute {
+    RegexMatchAndSubstitute { pattern: Some(regex_of(pattern)), substitution }
 }
 
 /// A route's only destination has no place of its own for its operations: they follow the route's. Of two authorities
@@ -190,7 +198,8 @@ fn redirect(to: &Redirect, port: u16) -> envoy::RedirectAction {
         RedirectPort::OfRequest => port,
         RedirectPort::Number(number) => number,
     };
-    let is_usual = matches!((to.scheme.as_deref().unwrap_or("http"), wanted), ("http", 80) | ("https", 443));
+    // Where no scheme is said it is the listener's: 443 is then that of HTTPS.
+    let is_usual = matches!((to.scheme.as_deref(), wanted), (None | Some("http"), 80) | (None | Some("https"), 443));
     envoy::RedirectAction {
         host_redirect: to.authority.clone().unwrap_or_default(),
         port_redirect: if is_usual { 0 } else { wanted.into() },
@@ -199,6 +208,9 @@ fn redirect(to: &Redirect, port: u16) -> envoy::RedirectAction {
         path_rewrite_specifier: to.path.as_ref().map(|path| match path {
             RedirectPath::Whole(path) => PathRewriteSpecifier::PathRedirect(path.clone()),
             RedirectPath::Prefix(prefix) => PathRewriteSpecifier::PrefixRewrite(prefix.clone()),
+            RedirectPath::Pattern(pattern, substitution) => {
+                PathRewriteSpecifier::RegexRewrite(replacement(pattern, substitution.clone()))
+            }
         }),
         ..Default::default()
     }

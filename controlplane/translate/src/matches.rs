@@ -59,6 +59,7 @@ pub(crate) fn route_match(matches: &HttpMatch) -> envoy::RouteMatch {
     let path = match &matches.uri {
         None => PathSpecifier::Prefix("/".to_owned()),
         Some(StringMatch::Exact(path)) => PathSpecifier::Path(path.clone()),
+        Some(StringMatch::Prefix(prefix)) if matches.whole_segments => segments(prefix),
         Some(StringMatch::Prefix(prefix)) => PathSpecifier::Prefix(prefix.clone()),
         Some(StringMatch::Regex(regex)) if matches.ignore_uri_case => {
             PathSpecifier::SafeRegex(regex_of(&format!("(?i){regex}")))
@@ -75,6 +76,14 @@ pub(crate) fn route_match(matches: &HttpMatch) -> envoy::RouteMatch {
         headers,
         query_parameters: matches.query.iter().map(|(name, wanted)| query(name, wanted.as_ref())).collect(),
         ..Default::default()
+    }
+}
+
+/// Envoy wants a prefix of whole segments without the last slash, and `/` alone in the usual form.
+fn segments(prefix: &str) -> PathSpecifier {
+    match prefix.trim_end_matches('/') {
+        "" => PathSpecifier::Prefix("/".to_owned()),
+        prefix => PathSpecifier::PathSeparatedPrefix(prefix.to_owned()),
     }
 }
 

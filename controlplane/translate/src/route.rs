@@ -141,7 +141,7 @@ fn virtual_hosts(
 
 /// The routes of `port`: those of the VirtualService that names its host most closely, or else to the service itself.
 fn routes(scope: &Scope<'_>, service: &Service, port: &Port) -> Vec<Route> {
-    match scope.virtual_service(&service.key.host).filter(|routed| !routed.http.is_empty()) {
+    match scope.virtual_service(&service.key.host, port.number).filter(|routed| !routed.http.is_empty()) {
         Some(routed) => http_route::routes(scope, routed, port.number, Audience::Mesh),
         None => vec![http_route::default(scope, service, port)],
     }
@@ -150,7 +150,7 @@ fn routes(scope: &Scope<'_>, service: &Service, port: &Port) -> Vec<Route> {
 /// The hosts that VirtualServices route though no service has them; those that `listener` takes, if one is given.
 fn unserved<'a>(scope: &Scope<'a>, listener: Option<&EgressListener>) -> Vec<(String, &'a VirtualService)> {
     let mut unserved = Vec::new();
-    for service in scope.routed().filter(|service| !service.http.is_empty()) {
+    for service in scope.routed().filter(|service| !service.http.is_empty() && service.port.is_none()) {
         for pattern in &service.hosts {
             let HostPattern::Host(host) = pattern else { continue };
             let key = model::ServiceKey { host: host.clone(), namespace: service.namespace.clone() };

@@ -168,9 +168,10 @@ impl<'a> Scope<'a> {
         self.routed.iter().copied()
     }
 
-    /// The VirtualService that it follows for `host`: see [`Intent::virtual_service_for`].
-    pub(crate) fn virtual_service(&self, host: &Host) -> Option<&'a VirtualService> {
-        config::closest(self.routed(), &self.node.namespace, host)
+    /// The VirtualService that it follows for `port` of `host`: see [`Intent::virtual_service_for`].
+    pub(crate) fn virtual_service(&self, host: &Host, port: u16) -> Option<&'a VirtualService> {
+        let of_port = self.routed().filter(|service| service.port.is_none_or(|own| own == port));
+        config::closest(of_port, &self.node.namespace, host)
     }
 
     /// The subsets of `service`.
@@ -282,7 +283,7 @@ fn edges<'a>(catalog: &'a Catalog, intent: &'a Intent, node: &Node, identity: &W
     let targets: BTreeMap<u16, u16> =
         served(catalog, node, identity).map(|(_, target, port, _)| (port.number, target)).collect();
     let mut edges = Ports::new();
-    for gateway in intent.gateways_for(&node.labels) {
+    for gateway in intent.gateways_for(&node.namespace, &node.labels) {
         for server in &gateway.servers {
             let port = targets.get(&server.port).copied().unwrap_or(server.port);
             if !node.own_ports.contains(&port) {

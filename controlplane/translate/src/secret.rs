@@ -6,7 +6,7 @@ use crate::server_tls;
 use api::envoy::envoy::config::core::v3::{DataSource, TypedExtensionConfig, data_source::Specifier};
 use api::envoy::envoy::extensions::transport_sockets::tls::v3 as tls;
 use config::{Credential, ROOTS_SUFFIX, Shown};
-use model::{Catalog, TrustBundle};
+use model::{Catalog, Namespace, TrustBundle};
 use std::collections::BTreeSet;
 use tls::secret::Type;
 use tls::spiffe_cert_validator_config::TrustDomain;
@@ -43,14 +43,36 @@ fn roots(catalog: &Catalog) -> Option<tls::Secret> {
 /// What the proxy's own Gateways name, from the secrets of its own namespace and no other.
 fn shown(scope: &Scope<'_>) -> Vec<tls::Secret> {
     let mut names: BTreeSet<&str> = BTreeSet::new();
+    let mut granted: BTreeSet<(&Namespace, &str)> = BTreeSet::new();
     for tls in scope.edges().values().flatten().filter_map(|edge| edge.server.tls.as_ref()) {
         names.extend(tls.shown.iter().filter_map(|shown| match shown {
             Shown::Secret(name) => Some(name.as_str()),
-            Shown::Files(..) => None,
+            Shown::Files(..) | Shown::Granted(..) => None,
+        }));
+        granted.extend(tls.shown.iter().filter_map(|shown| match shown {
+            Shown::Granted(namespace, name) => Some((namespace, name.as_str())),
+            Shown::Files(..) | Shown::Secret(_) => None,
         }));
         names.extend(tls.roots_secret.as_deref());
     }
-    names.into_iter().flat_map(|name| [certificate(scope, name), roots_beside(scope, name)]).flatten().collect()
+    let own = names.into_iter().flat_map(|name| [certificate(scope, name), roots_beside(scope, name)]).flatten();
+    own.chain(granted.into_iter().filter_map(|(namespace, name)| of_namespace(scope, namespace, name))).collect()
+}
+
+/// A certificate of another namespace. Who may ask for it was settled when the Gateway that names it was read.
+fn of_namespace(scope: &Scope<'_>, namespace: &Namespace, name: &str) -> Option<tls::Secret> {
+    let credential = scope.intent.credentials.get(&(namespace.clone(), name.to_owned()))?;
+    let (chain, key) = credential.certificate.as_ref()?;
+    let name = server_tls::granted_name(namespace, name);
+    Some(tls::Secret { name, r#type: Some(shown_certificate(chain, key)) })
+}
+
+fn shown_certificate(chain: &[u8], key: &[u8]) -> Type {
+    Type::TlsCertificate(tls::TlsCertificate {
+        certificate_chain: Some(inline(chain)),
+        private_key: Some(inline(key)),
+        ..Default::default()
+    })
 }
 
 fn credential<'a>(scope: &Scope<'a>, name: &str) -> Option<&'a Credential> {
@@ -62,11 +84,7 @@ fn credential<'a>(scope: &Scope<'a>, name: &str) -> Option<&'a Credential> {
 fn certificate(scope: &Scope<'_>, name: &str) -> Option<tls::Secret> {
     let credential = credential(scope, name)?;
     let r#type = match (&credential.certificate, &credential.roots) {
-        (Some((chain, key)), _) => Type::TlsCertificate(tls::TlsCertificate {
-            certificate_chain: Some(inline(chain)),
-            private_key: Some(inline(key)),
-            ..Default::default()
-        }),
+        (Some((chain, key)), _) => shown_certificate(chain, key),
         (None, Some(roots)) => Type::ValidationContext(validation(roots, credential)),
         (None, None) => return None,
     };

@@ -8,11 +8,16 @@ use api::envoy::envoy::extensions::transport_sockets::tls::v3 as envoy;
 use config::{ROOTS_SUFFIX, ServerTls, ServerTlsMode, Shown, TlsVersion};
 use envoy::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
 use envoy::tls_parameters::TlsProtocol;
-use model::Protocol;
+use model::{Namespace, Protocol};
 
 /// The name under which a gateway asks for the certificate in the secret `name` (Istio's).
 pub(crate) fn secret_name(name: &str) -> String {
     format!("kubernetes://{name}")
+}
+
+/// The name under which it asks for the certificate in a secret of another namespace (Istio's).
+pub(crate) fn granted_name(namespace: &Namespace, name: &str) -> String {
+    format!("kubernetes-gateway://{namespace}/{name}")
 }
 
 /// The name under which it asks for the roots that go with it.
@@ -35,6 +40,7 @@ pub(crate) fn downstream(server: &ServerTls, is_http: bool) -> TransportSocket {
                 ..Default::default()
             }),
             Shown::Secret(name) => secrets.push(secret(secret_name(name))),
+            Shown::Granted(namespace, name) => secrets.push(secret(granted_name(namespace, name))),
         }
     }
     let alpn: &[&str] = if is_http { &["h2", "http/1.1"] } else { &[] };

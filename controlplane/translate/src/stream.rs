@@ -34,7 +34,7 @@ pub(crate) struct Chains {
 
 /// Connections of `port` that are not TLS, or of which it does not matter.
 pub(crate) fn tcp(scope: &Scope<'_>, service: &Service, port: &Port) -> Chains {
-    let routes = scope.virtual_service(&service.key.host).map_or(&[][..], |routed| &routed.tcp);
+    let routes = scope.virtual_service(&service.key.host, port.number).map_or(&[][..], |routed| &routed.tcp);
     let (conditional, otherwise) = tcp_routes(scope, routes, port.number, Audience::Mesh);
     let own = || {
         let own = vec![(cluster::outbound_name(service, port), 1)];
@@ -91,7 +91,7 @@ pub(crate) fn tls_routes(
 
 /// Connections of `port` that are the applications' own TLS, by server name.
 pub(crate) fn tls(scope: &Scope<'_>, service: &Service, port: &Port) -> Vec<envoy::FilterChain> {
-    let routes = scope.virtual_service(&service.key.host).map_or(&[][..], |routed| &routed.tls);
+    let routes = scope.virtual_service(&service.key.host, port.number).map_or(&[][..], |routed| &routed.tls);
     let all = |matches: &TlsMatch| matches.server_names.iter().map(ToString::to_string).collect();
     let mut chains = tls_routes(scope, routes, port.number, Audience::Mesh, all);
     let host = &service.key.host;

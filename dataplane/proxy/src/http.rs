@@ -177,7 +177,8 @@ impl Caller {
             Ok(way) => way,
             Err(unknown) => {
                 let why = format!("{unknown} is not known\n");
-                return self.refuse(&asked, StatusCode::SERVICE_UNAVAILABLE, Flag::NoUpstream, why);
+                let status = StatusCode::from_u16(forward.unknown).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+                return self.refuse(&asked, status, Flag::NoUpstream, why);
             }
         };
         let alike = forward.alike(&asked.view(request.headers()), self.address.ip(), rand::random);

@@ -7,7 +7,7 @@ use crate::hash::{self, Alike, Key};
 use crate::rewrite::Rewrite;
 use crate::{Asked, Mutation, RetryPolicy};
 use api::envoy::envoy::config::route::v3 as proto;
-use proto::route_action::{ClusterSpecifier, HostRewriteSpecifier};
+use proto::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     /// When it is tried again.
     pub retries: RetryPolicy,
+    /// The status of requests for an upstream that nobody knows.
+    pub unknown: u16,
     authority: Option<Box<str>>,
     rewrite: Option<Rewrite>,
     mirrors: Vec<(Arc<str>, Fraction)>,
@@ -75,6 +77,11 @@ impl Forward {
             total,
             timeout: duration(action.timeout.as_ref()).filter(|timeout| !timeout.is_zero()),
             retries: action.retry_policy.as_ref().map(RetryPolicy::parse).unwrap_or_default(),
+            unknown: match action.cluster_not_found_response_code() {
+                ClusterNotFoundResponseCode::ServiceUnavailable => 503,
+                ClusterNotFoundResponseCode::NotFound => 404,
+                ClusterNotFoundResponseCode::InternalServerError => 500,
+            },
             authority,
             rewrite,
             mirrors: action.request_mirror_policies.iter().map(mirror).collect(),

@@ -1,8 +1,8 @@
 //! One resource as it stands in a file: what it is, whose it is, and where.
 
 use crate::{
-    Field, Fields, Limits, Node, Position, ResourceError, Secret, ServiceEntry, Source, Value, Warning, WorkloadEntry,
-    WorkloadGroup, node, secret, service_entry, workload_entry, workload_group,
+    ConfigMap, Field, Fields, Limits, Node, Position, ResourceError, Secret, ServiceEntry, Source, Value, Warning,
+    WorkloadEntry, WorkloadGroup, config_map, node, secret, service_entry, workload_entry, workload_group,
 };
 use model::Namespace;
 use std::collections::BTreeMap;
@@ -34,6 +34,8 @@ pub struct Metadata {
     pub labels: BTreeMap<String, String>,
     /// The annotations.
     pub annotations: BTreeMap<String, String>,
+    /// When it was made, as Kubernetes writes times; absent in most files.
+    pub created: Option<String>,
 }
 
 /// What a document says.
@@ -47,6 +49,8 @@ pub enum Resource {
     WorkloadGroup(WorkloadGroup),
     /// Certificates and keys.
     Secret(Secret),
+    /// Texts, such as roots.
+    ConfigMap(ConfigMap),
     /// Any other kind: its `spec` as written, for whoever knows the kind.
     Other(Node),
 }
@@ -61,7 +65,11 @@ pub struct Parsed {
 }
 
 const GROUP: &str = "networking.istio.io";
-const VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha3"];
+/// The groups whose resources are ours to judge, with their versions.
+const JUDGED: [(&str, &[&str]); 2] = [
+    (GROUP, &["v1", "v1beta1", "v1alpha3"]),
+    ("gateway.networking.k8s.io", &["v1", "v1beta1", "v1alpha3", "v1alpha2"]),
+];
 const OBJECT: &[&str] = &["apiVersion", "kind", "metadata", "spec", "status"];
 const METADATA: &[&str] = &[
     "name",
@@ -108,12 +116,13 @@ pub fn parse_with(file: &str, text: &str, limits: &Limits) -> Result<Parsed, Res
 
 fn document(object: &Field<'_>, source: &mut Source) -> Result<Document, ResourceError> {
     let (api_version, kind) = type_of(object)?;
-    let is_ours = api_version.split_once('/').is_some_and(|(group, _)| group == GROUP);
-    let resource_kind = Some(kind).filter(|_| is_ours);
-    if is_ours && !VERSIONS.iter().any(|version| api_version.ends_with(&format!("/{version}"))) {
-        return Err(object.any_field("apiVersion").refuse("networking.istio.io/ with v1, v1beta1 or v1alpha3"));
+    let (group, version) = api_version.split_once('/').unwrap_or_default();
+    let resource_kind = Some(kind).filter(|_| group == GROUP);
+    let judged = JUDGED.iter().find(|(known, _)| *known == group);
+    if let Some((group, versions)) = judged.filter(|(_, versions)| !versions.contains(&version)) {
+        return Err(object.any_field("apiVersion").refuse(format!("{group}/ with one of {}", versions.join(", "))));
     }
-    let metadata = metadata(&object.any_field("metadata"), is_ours)?;
+    let metadata = metadata(&object.any_field("metadata"), judged.is_some())?;
     let resource = match resource_kind {
         Some("ServiceEntry") => {
             let fields = object.fields(OBJECT)?;
@@ -128,9 +137,10 @@ fn document(object: &Field<'_>, source: &mut Source) -> Result<Document, Resourc
             Resource::WorkloadGroup(workload_group::read(&spec, &metadata.namespace, source)?)
         }
         _ if kind == "Secret" && api_version == "v1" => Resource::Secret(secret::read(object)?),
-        _ => Resource::Other(other(object, is_ours)?),
+        _ if kind == "ConfigMap" && api_version == "v1" => Resource::ConfigMap(config_map::read(object)?),
+        _ => Resource::Other(other(object, judged.is_some())?),
     };
-    if !is_ours && matches!(kind, "ServiceEntry" | "WorkloadEntry" | "WorkloadGroup" | "Sidecar") {
+    if group != GROUP && matches!(kind, "ServiceEntry" | "WorkloadEntry" | "WorkloadGroup" | "Sidecar") {
         source.warn(&object.any_field("apiVersion"), format!("this {kind} is not of {GROUP}: ignored"));
     }
     Ok(Document {
@@ -150,7 +160,7 @@ fn type_of<'a>(object: &Field<'a>) -> Result<(&'a str, &'a str), ResourceError> 
     Ok((api_version, object.any_field("kind").required_text()?))
 }
 
-/// Another kind's spec. Those of our group must at least be objects without stray fields.
+/// Another kind's spec. Those of groups that are ours to judge must at least be objects without stray fields.
 fn other(object: &Field<'_>, is_ours: bool) -> Result<Node, ResourceError> {
     if is_ours {
         object.fields(OBJECT)?;
@@ -170,6 +180,7 @@ fn metadata(at: &Field<'_>, is_ours: bool) -> Result<Metadata, ResourceError> {
         namespace: fields.get("namespace").parse()?.unwrap_or_else(default_namespace),
         labels: fields.get("labels").texts()?,
         annotations: fields.get("annotations").texts()?,
+        created: fields.get("creationTimestamp").text()?.map(str::to_owned),
     })
 }
 
@@ -181,6 +192,7 @@ fn foreign_metadata(at: &Field<'_>) -> Metadata {
         namespace: text("namespace").and_then(|text| text.parse().ok()).unwrap_or_else(default_namespace),
         labels: at.any_field("labels").texts().unwrap_or_default(),
         annotations: at.any_field("annotations").texts().unwrap_or_default(),
+        created: text("creationTimestamp").map(str::to_owned),
     }
 }
 

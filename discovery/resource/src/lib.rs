@@ -7,6 +7,7 @@
 //! A file is taken whole or not at all: the first mistake in any of its documents refuses the file. What is valid but
 //! not honoured yet comes back as a [`Warning`], never silently.
 
+mod config_map;
 mod document;
 mod duration;
 mod error;
@@ -19,6 +20,7 @@ mod service_entry;
 mod workload_entry;
 mod workload_group;
 
+pub use config_map::ConfigMap;
 pub use document::{Document, Metadata, Parsed, Resource, parse, parse_with};
 pub use error::{Position, ResourceError, Warning};
 pub use field::{Field, Fields, Source};

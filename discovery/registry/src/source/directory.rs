@@ -109,12 +109,13 @@ fn first_of_each(documents: Vec<&Document>, errors: &mut Vec<ResourceError>) -> 
         let group = document.api_version.split_once('/').map_or("", |(group, _)| group);
         let namespace = document.metadata.namespace.as_str();
         match first.entry((group, &document.kind, namespace, &document.metadata.name)) {
-            Entry::Occupied(other) if group.ends_with("istio.io") => errors.push(ResourceError {
-                position: document.position.clone(),
-                path: "metadata.name".to_owned(),
-                value: format!("{:?}", document.metadata.name),
-                expected: format!("each {} once in a namespace; {} has it already", document.kind, other.get()),
-            }),
+            Entry::Occupied(other) if group.ends_with("istio.io") || group == "gateway.networking.k8s.io" => errors
+                .push(ResourceError {
+                    position: document.position.clone(),
+                    path: "metadata.name".to_owned(),
+                    value: format!("{:?}", document.metadata.name),
+                    expected: format!("each {} once in a namespace; {} has it already", document.kind, other.get()),
+                }),
             entry => {
                 entry.or_insert(&document.position);
                 kept.push(document.clone());

@@ -1,0 +1,19 @@
+//! ConfigMap (Kubernetes `v1`): texts by name, such as the roots that TLS is verified by.
+
+use crate::{Field, ResourceError};
+use std::collections::BTreeMap;
+
+/// A ConfigMap's texts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ConfigMap {
+    /// The texts by name; what is binary is left out.
+    pub texts: BTreeMap<String, String>,
+}
+
+/// The ConfigMap in `object`.
+///
+/// # Errors
+/// If `data` is no mapping from text to text.
+pub(crate) fn read(object: &Field<'_>) -> Result<ConfigMap, ResourceError> {
+    Ok(ConfigMap { texts: object.any_field("data").texts()? })
+}
