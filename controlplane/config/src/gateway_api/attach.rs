@@ -11,7 +11,6 @@ use resource::Warning;
 
 /// A route at a listener.
 pub(super) struct Attached<'a> {
-    pub(super) gateway: &'a Gateway,
     pub(super) listener: &'a Listener,
     pub(super) lowered: &'a Lowered<'a>,
     /// For which hosts; absent is all.
@@ -86,7 +85,7 @@ fn at<'a>(
         return Err(unmet("NotAllowedByListeners", why + hint));
     }
     let with_hosts =
-        open.into_iter().map(|listener| Attached { gateway, listener, lowered, hosts: hosts(listener, route) });
+        open.into_iter().map(|listener| Attached { listener, lowered, hosts: hosts(listener, route) });
     let attached: Vec<Attached<'_>> = with_hosts.filter(|attached| !attached.hosts.is_empty()).collect();
     if attached.is_empty() {
         return Err(unmet(
