@@ -84,8 +84,7 @@ fn at<'a>(
         let hint = if is_unknown { "; labels of a namespace are known from a Namespace document only" } else { "" };
         return Err(unmet("NotAllowedByListeners", why + hint));
     }
-    let with_hosts =
-        open.into_iter().map(|listener| Attached { listener, lowered, hosts: hosts(listener, route) });
+    let with_hosts = open.into_iter().map(|listener| Attached { listener, lowered, hosts: hosts(listener, route) });
     let attached: Vec<Attached<'_>> = with_hosts.filter(|attached| !attached.hosts.is_empty()).collect();
     if attached.is_empty() {
         return Err(unmet(
