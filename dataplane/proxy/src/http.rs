@@ -144,7 +144,12 @@ impl Caller {
 
     fn direct(&self, asked: &Asked, route: &Route, answer: &Answer, fields: &HeaderMap) -> Response<ResponseBody> {
         let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
-        let mut response = asked.reply(&self.series(), status, Flag::None, &answer.body);
+        let mut response = if asked.is_grpc {
+            let message = String::from_utf8_lossy(&answer.body).into_owned();
+            asked.refuse(&self.series(), status, Flag::None, message)
+        } else {
+            asked.reply(&self.series(), status, Flag::None, &answer.body)
+        };
         route.response.apply(response.headers_mut(), Some(fields), &self.context(asked, route));
         response
     }
