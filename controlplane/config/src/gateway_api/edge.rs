@@ -10,9 +10,9 @@ use super::server_tls::{Roots, server_tls};
 use super::{Known, Place};
 use crate::{
     EgressHost, GatewayName, HostPattern, NamespacePattern, Server, ServerTls, StreamMatch, TcpRoute, TlsMatch,
-    TlsRoute, VirtualService, Visibility,
+    TlsRoute, VirtualService,
 };
-use model::Host;
+use model::{Host, Visibility};
 use resource::Warning;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,7 +56,7 @@ pub(super) fn edges(
             let Ok(tls) = server_tls(gateway, listener, known, &mut edges.roots, warnings) else { continue };
             let here = |one: &&Attached<'_>| std::ptr::eq(one.listener, listener);
             let routes: Vec<&Attached<'_>> = attached.iter().filter(here).collect();
-            edges.add(gateway, listener, tls, &routes, warnings);
+            edges.add(gateway, listener, tls.as_ref(), &routes, warnings);
         }
     }
     edges
@@ -69,7 +69,7 @@ impl Edges {
         &mut self,
         gateway: &Gateway,
         listener: &Listener,
-        tls: Option<ServerTls>,
+        tls: Option<&ServerTls>,
         routes: &[&Attached<'_>],
         warnings: &mut Vec<Warning>,
     ) {
@@ -94,7 +94,7 @@ impl Edges {
             protocol: listener.protocol,
             bind: None,
             hosts: vec![EgressHost { namespace: NamespacePattern::Any, host: pattern(host) }],
-            tls: tls.clone(),
+            tls: tls.cloned(),
         };
         self.gateways.push(crate::Gateway {
             namespace: gateway.namespace.clone(),

@@ -69,12 +69,12 @@ impl Filters {
         let mut seen: Vec<&str> = Vec::new();
         for item in &items {
             let fields = item.fields(&names)?;
-            let (r#type, field) = typed(&fields, &known)?;
-            if seen.contains(&r#type) && !matches!(r#type, "RequestMirror" | "ExtensionRef") {
-                return Err(fields.get("type").refuse(format!("{type} once in a list of filters", type = r#type)));
+            let (kind, field) = typed(&fields, &known)?;
+            if seen.contains(&kind) && !matches!(kind, "RequestMirror" | "ExtensionRef") {
+                return Err(fields.get("type").refuse(format!("{kind} once in a list of filters")));
             }
-            seen.push(r#type);
-            filters.add(item, r#type, &fields.get(field), own, source)?;
+            seen.push(kind);
+            filters.add(item, kind, &fields.get(field), own, source)?;
         }
         if seen.contains(&"RequestRedirect") && seen.contains(&"URLRewrite") {
             return Err(at.refuse("RequestRedirect or URLRewrite, not both"));
@@ -85,12 +85,12 @@ impl Filters {
     fn add(
         &mut self,
         item: &Field<'_>,
-        r#type: &str,
+        kind: &str,
         at: &Field<'_>,
         own: &Namespace,
         source: &mut Source,
     ) -> Result<(), ResourceError> {
-        match r#type {
+        match kind {
             "RequestHeaderModifier" => self.headers.request = operations(at)?,
             "ResponseHeaderModifier" => self.headers.response = operations(at)?,
             "RequestMirror" => self.mirrors.push(mirror(at, own)?),
@@ -98,13 +98,13 @@ impl Filters {
             "URLRewrite" => self.rewrite = Some(UrlRewrite::read(at)?),
             "CORS" => self.cors = Some(cors::read(at)?),
             _ => {
-                let why = format!("{type} is not supported: requests for it are answered 500", type = r#type);
+                let why = format!("{kind} is not supported: requests for it are answered 500");
                 source.warn(item, format!("Accepted is False (UnsupportedValue): {why}"));
-                self.unknown = Some((Place::of(item), r#type.to_owned()));
+                self.unknown = Some((Place::of(item), kind.to_owned()));
             }
         }
-        if !r#type.ends_with("HeaderModifier") && self.beyond.is_none() {
-            self.beyond = Some((Place::of(item), r#type.to_owned()));
+        if !kind.ends_with("HeaderModifier") && self.beyond.is_none() {
+            self.beyond = Some((Place::of(item), kind.to_owned()));
         }
         Ok(())
     }
@@ -118,15 +118,13 @@ impl Filters {
 /// The type of a filter with its field, which must be there, and no other beside it.
 fn typed<'a>(fields: &Fields<'_>, known: &[(&'a str, &'a str)]) -> Result<(&'a str, &'a str), ResourceError> {
     let choices: Vec<(&str, (&str, &str))> = known.iter().map(|pair| (pair.0, *pair)).collect();
-    let (r#type, field) = super::object::chosen(&fields.get("type"), &choices)?;
+    let (kind, field) = super::object::chosen(&fields.get("type"), &choices)?;
     if !fields.get(field).is_present() {
-        return Err(fields.get(field).refuse(format!("what {type} does; this field is required", type = r#type)));
+        return Err(fields.get(field).refuse(format!("what {kind} does; this field is required")));
     }
     match known.iter().find(|(_, other)| *other != field && fields.get(other).is_present()) {
-        Some((_, other)) => {
-            Err(fields.get(other).refuse(format!("nothing beside {field}: the type is {type}", type = r#type)))
-        }
-        None => Ok((r#type, field)),
+        Some((_, other)) => Err(fields.get(other).refuse(format!("nothing beside {field}: the type is {kind}"))),
+        None => Ok((kind, field)),
     }
 }
 

@@ -7,8 +7,8 @@ use super::lower_route::{Entry, Lowered, sorted};
 use super::parent::{Parent, ParentKind};
 use super::route::RouteKind;
 use super::{Known, Place};
-use crate::{GatewayName, HostPattern, StreamMatch, TcpRoute, TlsMatch, TlsRoute, VirtualService, Visibility};
-use model::{Host, Namespace};
+use crate::{GatewayName, HostPattern, StreamMatch, TcpRoute, TlsMatch, TlsRoute, VirtualService};
+use model::{Host, Namespace, Visibility};
 use resource::Warning;
 use std::collections::BTreeMap;
 

@@ -24,14 +24,11 @@ pub(super) fn choice<T: Copy>(at: &Field<'_>, choices: &[(&str, T)], default: T)
 
 /// As [`choice`], where something must stand.
 pub(super) fn chosen<T: Copy>(at: &Field<'_>, choices: &[(&str, T)]) -> Result<T, ResourceError> {
-    let (_, first) = choices[0];
-    match at.text()? {
-        Some(_) => choice(at, choices, first),
-        None => {
-            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-            Err(at.refuse(format!("one of {}; this field is required", names.join(", "))))
-        }
+    if at.is_present() {
+        return choice(at, choices, choices[0].1);
     }
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    Err(at.refuse(format!("one of {}; this field is required", names.join(", "))))
 }
 
 /// A time as the Gateway API writes it (GEP-2257): up to four of a number with h, m, s or ms.
