@@ -34,7 +34,7 @@ fn a_gateway_class() {
         ("{controllerName: a.b/c, parametersRef: {name: a}}", "spec.parametersRef.kind", "a kind"),
         ("{controller: a.b/c}", "spec.controller", "unknown field"),
     ];
-    check("GatewayClass", &table, |spec| spec.to_owned());
+    check("GatewayClass", &table, str::to_owned);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn parents_and_host_names() {
         format!("{{{spec}, {rules}}}")
     });
     for kind in ["HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute"] {
-        check(kind, &[("{}", "spec.rules", "1 to 16")], |spec| spec.to_owned());
+        check(kind, &[("{}", "spec.rules", "1 to 16")], str::to_owned);
     }
 }
 
@@ -305,7 +305,7 @@ fn a_reference_grant() {
             "a-z",
         ),
     ];
-    check("ReferenceGrant", &table, |spec| spec.to_owned());
+    check("ReferenceGrant", &table, str::to_owned);
 }
 
 fn rules(kind: &str, table: &[(&str, &str, &str)]) {
