@@ -7,6 +7,7 @@
 
 mod asked;
 mod balance;
+mod chain_index;
 mod condition;
 mod cors;
 mod decode;
@@ -28,6 +29,7 @@ mod rewrite;
 mod ring;
 mod route;
 mod server_secret;
+mod suffixes;
 mod table;
 mod text_match;
 mod trust;

@@ -1,5 +1,6 @@
 //! Listeners and their filter chains: what is done with a connection, by where it was going and how it begins.
 
+use crate::chain_index::ByServerName;
 use crate::decode::{message, socket, unpack};
 use crate::route::RouteTable;
 use crate::{DownstreamTls, Rejection};
@@ -8,6 +9,7 @@ use api::envoy::envoy::config::listener::v3::{self as proto, filter::ConfigType}
 use api::envoy::envoy::extensions::filters::network::http_connection_manager::v3 as http;
 use api::envoy::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier};
 use ipnet::IpNet;
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +41,17 @@ pub struct Listener {
     /// How long the first bytes are waited for; then the connection counts as bytes.
     pub inspection: Duration,
     chains: Vec<Chain>,
+    /// The places of the chains, by what is asked for first.
+    groups: Vec<Group>,
     otherwise: Option<Chain>,
+}
+
+/// The chains of one port and the same addresses.
+#[derive(Debug, Clone)]
+struct Group {
+    port: Option<u16>,
+    destinations: Vec<IpNet>,
+    by_name: ByServerName,
 }
 
 /// What is done with the connections that match.
@@ -155,6 +167,7 @@ impl Listener {
         }
         let by_filter = listener.listener_filters.iter().any(|filter| filter.name == ORIGINAL_DST);
         let chains = listener.filter_chains.iter().map(|chain| Chain::parse(chain).map_err(reject));
+        let chains: Vec<Chain> = chains.collect::<Result<_, _>>()?;
         let (bind, captures) = if is_bound { (addresses, Vec::new()) } else { (Vec::new(), addresses) };
         Ok(Self {
             name: resource.name.clone(),
@@ -165,7 +178,8 @@ impl Listener {
             inspects: listener.listener_filters.iter().any(|filter| filter.name != ORIGINAL_DST),
             inspection: crate::decode::duration(listener.listener_filters_timeout.as_ref())
                 .unwrap_or(DEFAULT_INSPECTION),
-            chains: chains.collect::<Result<_, _>>()?,
+            groups: groups(&chains),
+            chains,
             otherwise: listener
                 .default_filter_chain
                 .as_ref()
@@ -188,13 +202,22 @@ impl Listener {
     /// then server name, then transport, then application protocol, then source, each time the most specific; and then
     /// without coming back.
     pub fn chain(&self, destination: SocketAddr, source: IpAddr, beginning: Beginning<'_>) -> Option<&Chain> {
-        let mut left: Vec<&Chain> = self.chains.iter().collect();
-        keep(&mut left, |matches| matches.port(destination.port()));
-        keep(&mut left, |matches| ChainMatch::within(&matches.destinations, destination.ip()));
-        keep(&mut left, |matches| matches.server_name(beginning));
-        keep(&mut left, |matches| matches.transport(beginning));
-        keep(&mut left, |matches| matches.application(beginning));
-        keep(&mut left, |matches| ChainMatch::within(&matches.sources, source));
+        let mut groups: Vec<&Group> = self.groups.iter().collect();
+        keep(&mut groups, |group| group.fits_port(destination.port()));
+        keep(&mut groups, |group| ChainMatch::within(&group.destinations, destination.ip()));
+        let name = match beginning {
+            Beginning::Tls { server_name, .. } => Some(server_name),
+            _ => None,
+        };
+        let mut named: Vec<_> = groups.iter().filter_map(|group| group.by_name.find(name)).collect();
+        let best = named.iter().map(|(fit, _)| *fit).max();
+        named.retain(|(fit, _)| Some(*fit) == best);
+        let mut places: Vec<usize> = named.into_iter().flat_map(|(_, places)| places).copied().collect();
+        places.sort_unstable();
+        let mut left: Vec<&Chain> = places.into_iter().map(|place| &self.chains[place]).collect();
+        keep(&mut left, |chain| chain.matches.transport(beginning));
+        keep(&mut left, |chain| chain.matches.application(beginning));
+        keep(&mut left, |chain| ChainMatch::within(&chain.matches.sources, source));
         left.first().copied().or(self.otherwise.as_ref())
     }
 }
@@ -203,10 +226,38 @@ impl Listener {
 const FILTERS: [&str; 3] = ["envoy.filters.http.fault", "envoy.filters.http.cors", "envoy.filters.http.router"];
 const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
 
-/// Keeps the chains that fit best: `fit` tells how well, or that it does not.
-fn keep(chains: &mut Vec<&Chain>, fit: impl Fn(&ChainMatch) -> Option<usize>) {
-    let best = chains.iter().filter_map(|chain| fit(&chain.matches)).max();
-    chains.retain(|chain| best.is_some() && fit(&chain.matches) == best);
+/// Keeps those that fit best: `fit` tells how well, or that it does not.
+fn keep<T>(all: &mut Vec<&T>, fit: impl Fn(&T) -> Option<usize>) {
+    let best = all.iter().filter_map(|one| fit(one)).max();
+    all.retain(|one| best.is_some() && fit(one) == best);
+}
+
+/// `chains`, those of one port and the same addresses together.
+fn groups(chains: &[Chain]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut known: HashMap<(Option<u16>, &[IpNet]), usize> = HashMap::new();
+    for (place, ChainMatch { destination_port, destinations, server_names, .. }) in
+        chains.iter().map(|chain| &chain.matches).enumerate()
+    {
+        let group = *known.entry((*destination_port, destinations)).or_insert_with(|| {
+            let (port, destinations) = (*destination_port, destinations.clone());
+            groups.push(Group { port, destinations, by_name: ByServerName::default() });
+            groups.len() - 1
+        });
+        groups[group].by_name.add(server_names, place);
+    }
+    groups
+}
+
+// === impl Group ===
+
+impl Group {
+    fn fits_port(&self, port: u16) -> Option<usize> {
+        match self.port {
+            None => Some(0),
+            Some(wanted) => (wanted == port).then_some(1),
+        }
+    }
 }
 
 // === impl ChainMatch ===
@@ -236,32 +287,12 @@ impl ChainMatch {
         })
     }
 
-    fn port(&self, port: u16) -> Option<usize> {
-        match self.destination_port {
-            None => Some(0),
-            Some(wanted) => (wanted == port).then_some(1),
-        }
-    }
-
     /// The longest prefix fits best.
     fn within(nets: &[IpNet], address: IpAddr) -> Option<usize> {
         if nets.is_empty() {
             return Some(0);
         }
         nets.iter().filter(|net| net.contains(&address)).map(|net| usize::from(net.prefix_len()) + 1).max()
-    }
-
-    /// The longest name fits best; `*.` covers what ends so.
-    fn server_name(&self, beginning: Beginning<'_>) -> Option<usize> {
-        if self.server_names.is_empty() {
-            return Some(0);
-        }
-        let Beginning::Tls { server_name, .. } = beginning else { return None };
-        let fits = |name: &&String| match name.strip_prefix('*') {
-            Some(suffix) => server_name.len() > suffix.len() && server_name.ends_with(suffix),
-            None => name.as_str() == server_name,
-        };
-        self.server_names.iter().filter(fits).map(String::len).max()
     }
 
     fn transport(&self, beginning: Beginning<'_>) -> Option<usize> {
@@ -378,3 +409,6 @@ impl HttpHandler {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,12 +3,13 @@
 use crate::condition::Condition;
 use crate::decode::{message, unpack};
 use crate::redirect;
+use crate::suffixes::Suffixes;
 use crate::{Asked, Cors, Fault, Forward, Mutation, Redirect, Rejection};
 use api::envoy::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use api::envoy::envoy::config::route::v3 as proto;
 use api::envoy::envoy::extensions::filters::http::{cors::v3::CorsPolicy, fault::v3::HttpFault};
 use proto::{route::Action as ProtoAction, virtual_host::TlsRequirementType};
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 use std::sync::Arc;
 
 /// The routes of one listener or port, by authority.
@@ -17,8 +18,8 @@ pub struct RouteTable {
     /// Its name.
     pub name: Arc<str>,
     exact: HashMap<Box<str>, Routes>,
-    /// `*.example.com`, without the star; the longest first.
-    suffixes: Vec<(Box<str>, Routes)>,
+    /// `*.example.com`, without the star.
+    suffixes: Suffixes<Routes>,
     everything: Option<Routes>,
     ignores_port: bool,
 }
@@ -100,7 +101,6 @@ impl RouteTable {
                 }
             }
         }
-        table.suffixes.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
         Ok(table)
     }
 
@@ -108,11 +108,13 @@ impl RouteTable {
         let domain = domain.to_ascii_lowercase();
         match domain.strip_prefix('*') {
             Some("") => self.everything.replace(routes.clone()).is_none(),
-            Some(suffix) => {
-                let twice = self.suffixes.iter().any(|(known, _)| **known == *suffix);
-                self.suffixes.push((suffix.into(), routes.clone()));
-                !twice
-            }
+            Some(suffix) => match self.suffixes.entry(suffix) {
+                Entry::Occupied(_) => false,
+                Entry::Vacant(vacant) => {
+                    vacant.insert(routes.clone());
+                    true
+                }
+            },
             None => self.exact.insert(domain.into(), routes.clone()).is_none(),
         }
     }
@@ -144,9 +146,7 @@ impl RouteTable {
         } else {
             authority
         };
-        let suffix =
-            self.suffixes.iter().find(|(suffix, _)| authority.len() > suffix.len() && authority.ends_with(&**suffix));
-        suffix.map(|(_, routes)| routes).or(self.everything.as_ref())
+        self.suffixes.find(authority).map(|(_, routes)| routes).or(self.everything.as_ref())
     }
 
     /// Every domain with its routes, in no order.
