@@ -5,6 +5,7 @@
 //! said, a store that is away takes nothing with it.
 
 mod address;
+mod declared;
 mod error;
 mod event;
 mod merge;
@@ -16,6 +17,7 @@ mod source;
 mod status;
 mod writer;
 
+pub use declared::declared;
 pub use error::RegistryError;
 pub use event::GatewayEvent;
 pub use metrics::Metrics;

@@ -35,11 +35,11 @@ fn naive<'a>(chains: &'a [Chain], to: SocketAddr, source: IpAddr, beginning: Beg
             return Some(0);
         }
         let Beginning::Tls { server_name, .. } = beginning else { return None };
-        let fits = |name: &&String| match name.strip_prefix('*') {
-            Some(suffix) => server_name.len() > suffix.len() && server_name.ends_with(suffix),
-            None => name.as_str() == server_name,
+        let fit = |name: &String| match name.strip_prefix('*') {
+            Some(suffix) => (server_name.len() > suffix.len() && server_name.ends_with(suffix)).then_some(name.len()),
+            None => (name.as_str() == server_name).then_some(usize::MAX),
         };
-        names.iter().filter(fits).map(String::len).max()
+        names.iter().filter_map(fit).max()
     };
     let mut left: Vec<&Chain> = chains.iter().collect();
     keep(&mut left, |chain| match chain.matches.destination_port {
