@@ -20,7 +20,8 @@ use xds::{Interception, type_url};
 fn routes(n: usize) -> String {
     let host = format!("service-{n}.shop.svc.cluster.local");
     let to = format!("route: [{{destination: {{host: {host}}}}}]");
-    let paths = (1..5).map(|i| format!("\n  - {{match: [{{uri: {{prefix: /{i}}}}}], {to}}}")).collect::<String>();
+    let paths: Vec<String> = (1..5).map(|i| format!("\n  - {{match: [{{uri: {{prefix: /{i}}}}}], {to}}}")).collect();
+    let paths = paths.concat();
     format!(
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v{n}, namespace: shop}}\n\
          spec:\n  hosts: [{host}]\n  http:{paths}\n  - {to}\n---\n"
