@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use isthmus::bookshop::{self, Bookshop};
-use isthmus::command::{init, inspect, redirect, token};
+use isthmus::command::{analyze, init, inspect, redirect, token, validate};
 use isthmus::{demo, role, settings, telemetry};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,6 +47,10 @@ enum Command {
     /// Bring a workload's traffic to its sidecar, or stop doing so.
     #[command(subcommand)]
     Redirect(redirect::Redirect),
+    /// Check resources, each for itself: whether it would be taken.
+    Validate(validate::Options),
+    /// Look for what is wrong with resources, each for itself and all together.
+    Analyze(analyze::Options),
     /// Print what a running process knows.
     Inspect(inspect::Options),
     /// Be one of the demo's applications.
@@ -78,6 +82,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let tied = cli.exit_with_stdin;
     match cli.command {
         Command::Demo(options) => return runtime(2)?.block_on(demo::run(options, shutdown(tied))),
+        Command::Validate(options) => return validate::run(&options),
+        Command::Analyze(options) => return analyze::run(&options),
         Command::Init(options) => init::run(&options)?,
         Command::Token(token) => token::run(&token)?,
         Command::Redirect(command) => redirect::run(&command)?,

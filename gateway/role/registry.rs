@@ -2,6 +2,7 @@
 
 use crate::settings::{RegistrySettings, StoreSettings};
 use anyhow::Context;
+use config::Intent;
 use identity::RegistryKey;
 use model::{Cluster, TrustBundle};
 use registry::{Limits, Metrics, Registry, Settings};
@@ -45,6 +46,7 @@ pub(super) async fn open(
         own_bundle,
         forget_after: Duration::from_secs(settings.forget_after_seconds),
         limits: Limits::default(),
+        check: Arc::new(Intent::check),
     };
     let registry = Registry::start(settings, store.clone(), Metrics::register(metrics), shutdown)?;
     Ok(Opened { registry, store, key })

@@ -105,6 +105,9 @@ impl Server {
         let fields = at.fields(SERVER)?;
         let port = fields.get("port").require("a port with number, protocol and name")?.fields(PORT)?;
         let number = port.get("number");
+        // Checked, as all that is written.
+        port.get("targetPort").port()?;
+        fields.get("defaultEndpoint").text()?;
         for unused in [&fields.get("defaultEndpoint"), &port.get("targetPort")] {
             if unused.is_present() {
                 source.warn(unused, "not honoured, as in Istio");

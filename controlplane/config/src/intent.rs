@@ -46,6 +46,33 @@ impl Intent {
     /// The intent of `documents`; documents of kinds that are no configuration are passed over.
     /// All that is wrong is returned, not only the first.
     pub fn from_documents(documents: &[Document]) -> Result<Self, Vec<ResourceError>> {
+        let (mut intent, gateway_api, errors) = Self::gather(documents);
+        intent.destination_rules = destination_rule::merged(intent.destination_rules, &mut intent.warnings);
+        intent.virtual_services = delegate::joined(intent.virtual_services, &mut intent.warnings);
+        gateway_api.lower(&mut intent);
+        if errors.is_empty() { Ok(intent) } else { Err(errors) }
+    }
+
+    /// As [`Intent::from_documents`], with every resource as it stands: DestinationRules are not joined, delegations
+    /// not followed, the Gateway API not lowered, and what is wrong is left out.
+    pub fn as_written(documents: &[Document]) -> (Self, Vec<ResourceError>) {
+        let (intent, _, errors) = Self::gather(documents);
+        (intent, errors)
+    }
+
+    /// What is wrong with each of `documents` for itself: nothing that depends on others. Whoever takes in files asks
+    /// this first, so that a file that is wrong changes nothing.
+    ///
+    /// # Errors
+    /// The first mistake of each document.
+    pub fn check(documents: &[Document]) -> Result<(), Vec<ResourceError>> {
+        let (mut intent, mut gateway_api) = (Self::default(), GatewayApi::default());
+        let errors: Vec<_> =
+            documents.iter().filter_map(|document| intent.add(document, &mut gateway_api).err()).collect();
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    fn gather(documents: &[Document]) -> (Self, GatewayApi, Vec<ResourceError>) {
         let mut intent = Self::default();
         let mut errors = Vec::new();
         let mut gateway_api = GatewayApi::default();
@@ -65,10 +92,7 @@ impl Intent {
                 Err(error) => errors.push(error),
             }
         }
-        intent.destination_rules = destination_rule::merged(intent.destination_rules, &mut intent.warnings);
-        intent.virtual_services = delegate::joined(intent.virtual_services, &mut intent.warnings);
-        gateway_api.lower(&mut intent);
-        if errors.is_empty() { Ok(intent) } else { Err(errors) }
+        (intent, gateway_api, errors)
     }
 
     /// The one Sidecar for a workload of these labels: that which selects it, else its namespace's, else the root

@@ -189,7 +189,13 @@ fn shown(fields: &Fields<'_>) -> Result<Vec<Shown>, ResourceError> {
     if listed.is_empty() {
         return Ok(files(fields)?.into_iter().collect());
     }
-    listed.iter().filter_map(|item| item.fields(PAIR).and_then(|fields| files(&fields)).transpose()).collect()
+    let pair = |item: &Field<'_>| {
+        let fields = item.fields(PAIR)?;
+        // Checked, though roots for one of several certificates are nothing that a listener has.
+        fields.get("caCertificates").text()?;
+        files(&fields)
+    };
+    listed.iter().filter_map(|item| pair(item).transpose()).collect()
 }
 
 fn files(fields: &Fields<'_>) -> Result<Option<Shown>, ResourceError> {

@@ -1,6 +1,6 @@
 //! Sidecar: which listeners a workload's proxy has, and which services it knows.
 
-use crate::{ConnectionPool, EgressHost, Selector};
+use crate::{ConnectionPool, EgressHost, Selector, labels};
 use model::{Namespace, Protocol};
 use resource::{Document, Field, Fields, Node, ResourceError, Source};
 use std::net::{IpAddr, SocketAddr};
@@ -111,7 +111,7 @@ pub(crate) fn read(document: &Document, spec: &Node, source: &mut Source) -> Res
 }
 
 fn selector(at: &Field<'_>) -> Result<Option<Selector>, ResourceError> {
-    let labels = at.fields(&["labels"])?.get("labels").texts()?;
+    let labels = labels(&at.fields(&["labels"])?.get("labels"))?;
     Ok(Some(labels).filter(|labels| !labels.is_empty()))
 }
 

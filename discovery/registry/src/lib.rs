@@ -22,5 +22,5 @@ pub use error::RegistryError;
 pub use event::GatewayEvent;
 pub use metrics::Metrics;
 pub use registry::Registry;
-pub use settings::{Limits, PeerSettings, Settings};
+pub use settings::{Check, Limits, PeerSettings, Settings};
 pub use status::{Conflict, Origin, PeerStatus, Status};

@@ -66,7 +66,8 @@ impl Registry {
         let own = (settings.cluster.clone(), settings.own_bundle.clone());
         let outlets = Outlets { catalog, documents, status, wishes };
         let mut writer = Writer::new(own.0, own.1, &peers, settings.forget_after, (metrics.clone(), outlets), now);
-        let mut directory = Directory::new(settings.directory.clone(), settings.limits.file, settings.limits.files);
+        let limits = (settings.limits.file, settings.limits.files);
+        let mut directory = Directory::new(settings.directory.clone(), limits, settings.check.clone());
         directory.read();
         writer.apply(Event::Files(directory.view()), now);
         writer.publish(now);

@@ -3,6 +3,7 @@
 use crate::RegistryError;
 use identity::{RegistryKey, RegistryPublicKey};
 use model::{Cluster, ClusterId, ClusterUid, TrustBundle, TrustDomain};
+use resource::{Document, ResourceError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,7 +27,13 @@ pub struct Settings {
     pub forget_after: Duration,
     /// What files and peers may ask of us.
     pub limits: Limits,
+    /// What else must hold of a file's documents, for kinds that the registry does not know; a file of which it does
+    /// not hold is not taken in.
+    pub check: Check,
 }
+
+/// What is wrong with documents, if anything is.
+pub type Check = Arc<dyn Fn(&[Document]) -> Result<(), Vec<ResourceError>> + Send + Sync>;
 
 /// One peer, as the operator admitted it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -77,7 +84,7 @@ impl Default for Limits {
 // === impl Settings ===
 
 impl Settings {
-    /// Settings without peers, and with the default limits.
+    /// Settings without peers, with the default limits, and with nothing else to check.
     pub fn new(cluster: Cluster, registry_key: Arc<RegistryKey>, directory: PathBuf, own_bundle: TrustBundle) -> Self {
         Self {
             cluster,
@@ -87,6 +94,7 @@ impl Settings {
             own_bundle,
             forget_after: Duration::from_hours(1),
             limits: Limits::default(),
+            check: Arc::new(|_| Ok(())),
         }
     }
 

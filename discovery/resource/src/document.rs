@@ -2,11 +2,10 @@
 
 use crate::{
     ConfigMap, Field, Fields, Limits, Node, Position, ResourceError, Secret, ServiceEntry, Source, Value, Warning,
-    WorkloadEntry, WorkloadGroup, config_map, node, secret, service_entry, workload_entry, workload_group,
+    WorkloadEntry, WorkloadGroup, config_map, secret, service_entry, tree, workload_entry, workload_group,
 };
 use model::Namespace;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// A resource, with where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,24 +96,17 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed, ResourceError> {
 
 /// As [`parse`], under these limits.
 pub fn parse_with(file: &str, text: &str, limits: &Limits) -> Result<Parsed, ResourceError> {
-    let file: Arc<str> = file.into();
-    let mut source = Source::new(&file);
-    let mut documents = Vec::new();
-    for node in node::read(&file, text, limits)? {
-        let object = Field::new(&file, "", &node);
-        if node.get("kind").and_then(Node::as_text) == Some("List") && node.get("items").is_some() {
-            let list = object.fields(&["apiVersion", "kind", "metadata", "items"])?;
-            for item in list.get("items").items()? {
-                documents.push(document(&item, &mut source)?);
-            }
-        } else {
-            documents.push(document(&object, &mut source)?);
-        }
+    let mut parsed = Parsed::default();
+    for tree in tree::trees(file, text, limits)? {
+        let (document, mut warnings) = tree.read()?;
+        parsed.documents.push(document);
+        parsed.warnings.append(&mut warnings);
     }
-    Ok(Parsed { documents, warnings: source.warnings })
+    Ok(parsed)
 }
 
-fn document(object: &Field<'_>, source: &mut Source) -> Result<Document, ResourceError> {
+/// The document that `object` is.
+pub(crate) fn read(object: &Field<'_>, source: &mut Source) -> Result<Document, ResourceError> {
     let (api_version, kind) = type_of(object)?;
     let (group, version) = api_version.split_once('/').unwrap_or_default();
     let resource_kind = Some(kind).filter(|_| group == GROUP);

@@ -205,15 +205,16 @@ impl<'a> Field<'a> {
         Ok(self.integer(1..=65_535, "a port number, 1 to 65535")?.map(|port| port as u16))
     }
 
-    /// The items of the list; none if there is no value.
+    /// The items of the list, each with a value; none if there is no list.
     pub fn items(&self) -> Result<Vec<Field<'a>>, ResourceError> {
         match self.node.map(|node| &node.value) {
             None => Ok(Vec::new()),
-            Some(Value::List(items)) => Ok(items
+            Some(Value::List(items)) => items
                 .iter()
                 .enumerate()
                 .map(|(i, item)| Self::new(self.file, format!("{}[{i}]", self.path), item))
-                .collect()),
+                .map(|item| item.require("a value; an empty item means nothing"))
+                .collect(),
             Some(_) => Err(self.refuse("a list")),
         }
     }
@@ -233,7 +234,8 @@ impl<'a> Field<'a> {
     }
 
     /// The member `name`, whatever else stands beside it; without a value if this is no mapping.
-    pub(crate) fn any_field(&self, name: &str) -> Field<'a> {
+    #[must_use]
+    pub fn any_field(&self, name: &str) -> Field<'a> {
         Fields { at: self.clone(), entries: self.entries().unwrap_or_default() }.get(name)
     }
 

@@ -17,6 +17,7 @@ mod node;
 mod probe;
 mod secret;
 mod service_entry;
+mod tree;
 mod workload_entry;
 mod workload_group;
 
@@ -28,5 +29,6 @@ pub use node::{Limits, Node, Value};
 pub use probe::{Probe, ProbeMethod, parse as parse_probe};
 pub use secret::Secret;
 pub use service_entry::ServiceEntry;
+pub use tree::{Tree, trees};
 pub use workload_entry::{HEALTH_CHECKED, WorkloadEntry};
 pub use workload_group::WorkloadGroup;

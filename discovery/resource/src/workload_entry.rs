@@ -32,6 +32,8 @@ pub struct WorkloadEntry {
 const FIELDS: &[&str] = &["address", "ports", "labels", "network", "locality", "weight", "serviceAccount"];
 /// Weights stay far below the 2^32 that Envoy allows the sum of a locality's endpoints.
 const GREATEST_WEIGHT: u32 = 1_000_000;
+/// As Istio has it.
+const LONGEST_NETWORK: usize = 2_048;
 const NETWORK_LABEL: &str = "topology.istio.io/network";
 /// The annotation of a workload whose health is reported (Istio's): until it is, the workload is not healthy.
 pub const HEALTH_CHECKED: &str = "proxy.istio.io/health-checks-enabled";
@@ -85,6 +87,9 @@ pub(crate) fn template(at: &Field<'_>, namespace: &Namespace) -> Result<Workload
     let fields = at.fields(FIELDS)?;
     let labels = labels(&fields.get("labels"))?;
     let network = match fields.get("network").text()? {
+        Some(network) if network.len() > LONGEST_NETWORK => {
+            return Err(fields.get("network").refuse("a network's name, at most 2048 characters"));
+        }
         Some(network) => network,
         None => labels.get(NETWORK_LABEL).map_or("", String::as_str),
     };

@@ -3,6 +3,7 @@
 //! A file that fails keeps what it last said well. A file that is gone takes its resources with it. A directory that
 //! cannot be read changes nothing: loss of information is not information.
 
+use crate::Check;
 use crate::status::FileView;
 use resource::{Document, Limits, Parsed, Position, ResourceError};
 use std::collections::BTreeMap;
@@ -13,10 +14,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The directory as last read.
-#[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
     limits: Limits,
+    check: Check,
     most_files: usize,
     files: BTreeMap<String, FileState>,
     error: Option<ResourceError>,
@@ -26,14 +27,14 @@ pub(crate) struct Directory {
 struct FileState {
     content: Option<Vec<u8>>,
     good: Parsed,
-    error: Option<ResourceError>,
+    errors: Vec<ResourceError>,
 }
 
 // === impl Directory ===
 
 impl Directory {
-    pub(crate) fn new(path: PathBuf, limits: Limits, most_files: usize) -> Self {
-        Self { path, limits, most_files, files: BTreeMap::new(), error: None }
+    pub(crate) fn new(path: PathBuf, (limits, most_files): (Limits, usize), check: Check) -> Self {
+        Self { path, limits, check, most_files, files: BTreeMap::new(), error: None }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -58,7 +59,7 @@ impl Directory {
                     entry.insert(FileState::default())
                 }
             };
-            changed |= file.read(&path, &self.limits);
+            changed |= file.read(&path, &self.limits, &self.check);
         }
         changed
     }
@@ -70,7 +71,7 @@ impl Directory {
         for file in self.files.values() {
             documents.extend(file.good.documents.iter());
             view.warnings.extend_from_slice(&file.good.warnings);
-            view.errors.extend(file.error.clone());
+            view.errors.extend_from_slice(&file.errors);
         }
         view.documents = Arc::new(first_of_each(documents, &mut view.errors));
         view
@@ -107,15 +108,16 @@ fn first_of_each(documents: Vec<&Document>, errors: &mut Vec<ResourceError>) -> 
     let mut kept = Vec::with_capacity(documents.len());
     for document in documents {
         let group = document.api_version.split_once('/').map_or("", |(group, _)| group);
+        let is_steering =
+            group.ends_with("istio.io") || group == "gateway.networking.k8s.io" || document.kind == "Secret";
         let namespace = document.metadata.namespace.as_str();
         match first.entry((group, &document.kind, namespace, &document.metadata.name)) {
-            Entry::Occupied(other) if group.ends_with("istio.io") || group == "gateway.networking.k8s.io" => errors
-                .push(ResourceError {
-                    position: document.position.clone(),
-                    path: "metadata.name".to_owned(),
-                    value: format!("{:?}", document.metadata.name),
-                    expected: format!("each {} once in a namespace; {} has it already", document.kind, other.get()),
-                }),
+            Entry::Occupied(other) if is_steering => errors.push(ResourceError {
+                position: document.position.clone(),
+                path: "metadata.name".to_owned(),
+                value: format!("{:?}", document.metadata.name),
+                expected: format!("each {} once in a namespace; {} has it already", document.kind, other.get()),
+            }),
             entry => {
                 entry.or_insert(&document.position);
                 kept.push(document.clone());
@@ -134,32 +136,36 @@ fn file_error(path: &Path, value: &str, expected: String) -> ResourceError {
 
 impl FileState {
     /// Reads and, if it is different, parses the file; whether anything changed.
-    fn read(&mut self, path: &Path, limits: &Limits) -> bool {
+    fn read(&mut self, path: &Path, limits: &Limits, check: &Check) -> bool {
         match content(path, limits.file_bytes) {
             Ok(content) if self.content.as_ref() == Some(&content) => false,
             Ok(content) => {
-                self.parse(path, &content, limits);
+                self.parse(path, &content, limits, check);
                 self.content = Some(content);
                 true
             }
             Err(error) => {
-                let error = Some(file_error(path, "", format!("cannot be read: {error}")));
-                let changed = self.error != error;
-                self.error = error;
+                let errors = vec![file_error(path, "", format!("cannot be read: {error}"))];
+                let changed = self.errors != errors;
+                self.errors = errors;
                 self.content = None;
                 changed
             }
         }
     }
 
-    fn parse(&mut self, path: &Path, content: &[u8], limits: &Limits) {
+    fn parse(&mut self, path: &Path, content: &[u8], limits: &Limits, check: &Check) {
         let parsed = match std::str::from_utf8(content) {
             Ok(text) => resource::parse_with(&path.to_string_lossy(), text, limits),
             Err(error) => Err(file_error(path, &format!("byte {}", error.valid_up_to()), "UTF-8 text".to_owned())),
         };
-        match parsed {
-            Ok(parsed) => (self.good, self.error) = (parsed, None),
-            Err(error) => self.error = Some(error),
+        let checked = match parsed {
+            Ok(parsed) => check(&parsed.documents).map(|()| parsed),
+            Err(error) => Err(vec![error]),
+        };
+        match checked {
+            Ok(parsed) => (self.good, self.errors) = (parsed, Vec::new()),
+            Err(errors) => self.errors = errors,
         }
     }
 }
@@ -187,7 +193,48 @@ mod tests {
     }
 
     fn directory(path: &Path) -> Directory {
-        Directory::new(path.to_owned(), Limits { file_bytes: 4_096, ..Limits::default() }, 10)
+        let limits = Limits { file_bytes: 4_096, ..Limits::default() };
+        Directory::new(path.to_owned(), (limits, 10), Arc::new(check))
+    }
+
+    /// Somebody who knows VirtualServices, and takes none that are named `wrong`.
+    fn check(documents: &[Document]) -> Result<(), Vec<ResourceError>> {
+        let is_wrong = |document: &&Document| document.kind == "VirtualService" && document.metadata.name == "wrong";
+        let refuse = |document: &Document| ResourceError {
+            position: document.position.clone(),
+            path: "metadata.name".to_owned(),
+            value: "\"wrong\"".to_owned(),
+            expected: "another".to_owned(),
+        };
+        let errors: Vec<_> = documents.iter().filter(is_wrong).map(refuse).collect();
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    #[test]
+    fn a_file_with_a_resource_that_others_refuse_keeps_all_that_it_last_said() {
+        let service = |name: &str| {
+            format!("---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\n")
+        };
+        let temp = tempfile::tempdir().expect("a directory");
+        let (a, b) = (temp.path().join("a.yaml"), temp.path().join("b.yaml"));
+        fs::write(&a, entry("a", 1) + &service("good")).expect("written");
+        fs::write(&b, entry("b", 1)).expect("written");
+        let mut directory = directory(temp.path());
+        directory.read();
+        assert_eq!(names(&directory), ["a", "good", "b"]);
+
+        fs::write(&a, entry("a2", 1) + &service("wrong") + &service("wrong")).expect("written");
+        fs::write(&b, entry("b2", 1)).expect("written");
+        directory.read();
+        assert_eq!(names(&directory), ["a", "good", "b2"], "the other file's change is taken in");
+        assert_eq!(directory.view().errors.len(), 2, "all that is wrong is told");
+
+        fs::write(&a, entry("a2", 1) + &service("better")).expect("written");
+        directory.read();
+        assert_eq!(
+            (names(&directory), directory.view().errors.len()),
+            (vec!["a2".into(), "better".into(), "b2".into()], 0)
+        );
     }
 
     fn names(directory: &Directory) -> Vec<String> {

@@ -1,0 +1,39 @@
+//! Selectors that select no workload.
+
+use crate::index::{Labels, World, bears, shown};
+use crate::{Message, code};
+use config::ROOT_NAMESPACE;
+use resource::Tree;
+
+pub(super) fn check(world: &World<'_>, messages: &mut Vec<Message>) {
+    for (tree, document, entry) in world.entries() {
+        if let Some(selector) = &entry.workload_selector {
+            look(world, tree, document.metadata.namespace.as_str(), selector, "spec.workloadSelector", messages);
+        }
+    }
+    // Whose workloads are declared nowhere, as those of a Kubernetes cluster, cannot be judged.
+    if world.workloads.is_empty() {
+        return;
+    }
+    for sidecar in &world.intent.sidecars {
+        let tree = world.find("Sidecar", sidecar.namespace.as_str(), &sidecar.name);
+        if let (Some(selector), Some(tree)) = (&sidecar.workload_selector, tree) {
+            look(world, tree, sidecar.namespace.as_str(), selector, "spec.workloadSelector", messages);
+        }
+    }
+    for rule in &world.intent.destination_rules {
+        let tree = world.find("DestinationRule", rule.namespace.as_str(), &rule.name);
+        if let (Some(selector), Some(tree)) = (&rule.workload_selector, tree) {
+            look(world, tree, rule.namespace.as_str(), selector, "spec.workloadSelector", messages);
+        }
+    }
+}
+
+fn look(world: &World<'_>, tree: &Tree, namespace: &str, selector: &Labels, path: &str, messages: &mut Vec<Message>) {
+    let mut near = world.workloads.iter().filter(|one| namespace == ROOT_NAMESPACE || one.namespace == namespace);
+    if near.any(|workload| bears(&workload.labels, selector)) {
+        return;
+    }
+    let text = format!("No matching workloads for this resource with the following labels: {}", shown(selector));
+    messages.push(Message::new(code::NO_WORKLOAD, tree, path, text));
+}
