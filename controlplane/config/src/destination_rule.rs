@@ -46,7 +46,7 @@ pub(crate) fn read(document: &Document, spec: &Node, source: &mut Source) -> Res
     let fields = at.fields(FIELDS)?;
     let namespace = &document.metadata.namespace;
     let selector = labels(&fields.get("workloadSelector").fields(&["matchLabels"])?.get("matchLabels"))?;
-    Ok(DestinationRule {
+    let rule = DestinationRule {
         namespace: namespace.clone(),
         name: document.metadata.name.clone(),
         position: document.position.clone(),
@@ -55,7 +55,12 @@ pub(crate) fn read(document: &Document, spec: &Node, source: &mut Source) -> Res
         subsets: subsets(&fields.get("subsets"), source)?,
         export_to: fields.get("exportTo").visibility(namespace)?.unwrap_or_default(),
         workload_selector: Some(selector).filter(|selector| !selector.is_empty()),
-    })
+    };
+    if rule.workload_selector.is_none() && rule.credentials().next().is_some() {
+        source
+            .warn(&at, "credentialName holds for gateways; sidecars follow it only in a rule with a workloadSelector");
+    }
+    Ok(rule)
 }
 
 /// Rules for the same host and the same workloads as one: the subsets of all, and the first policy that says anything
@@ -115,5 +120,12 @@ impl DestinationRule {
     /// The subset of this name.
     pub fn subset(&self, name: &str) -> Option<&Subset> {
         self.subsets.iter().find(|subset| subset.name == name)
+    }
+
+    /// The names of the secrets from which TLS towards the service takes certificates and roots.
+    pub fn credentials(&self) -> impl Iterator<Item = &str> {
+        let policies = std::iter::once(&self.policy).chain(self.subsets.iter().map(|subset| &subset.policy));
+        let ports = policies.flat_map(|policy| std::iter::once(&policy.general).chain(policy.ports.values()));
+        ports.filter_map(|port| port.tls.as_ref()?.credential.as_deref())
     }
 }

@@ -62,5 +62,5 @@ pub use server_tls::{ServerTls, ServerTlsMode, Shown, TlsVersion};
 pub use sidecar::{CaptureMode, DefaultEndpoint, EgressListener, IngressListener, OutboundPolicy, Sidecar};
 pub use stream_route::{StreamMatch, TcpRoute, TlsMatch, TlsRoute};
 pub use string_match::StringMatch;
-pub use traffic_policy::{PortPolicy, ProxyProtocol, RetryBudget, TrafficPolicy};
+pub use traffic_policy::{PortPolicy, ProxyProtocol, RetryBudget, TrafficPolicy, Tunnel};
 pub use virtual_service::VirtualService;

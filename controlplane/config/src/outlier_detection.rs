@@ -1,6 +1,7 @@
 //! When an endpoint that fails is left out for a while.
 
 use resource::{Field, ResourceError, Source};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Outlier detection.
@@ -20,6 +21,8 @@ pub struct OutlierDetection {
     pub max_ejection_percent: u32,
     /// The percentage of endpoints that must be healthy; below it none is left out.
     pub min_health_percent: u32,
+    /// The statuses that count as failures instead of 5xx; those if empty.
+    pub statuses: BTreeSet<u16>,
 }
 
 const FIELDS: &[&str] = &[
@@ -49,14 +52,16 @@ impl OutlierDetection {
             return Ok(None);
         }
         let fields = at.fields(FIELDS)?;
-        fields.get("consecutiveErrors").integer(0..=u32::MAX, "a number of failures in a row")?;
+        let mut statuses = BTreeSet::new();
         for code in fields.get("outlierDetectionHttpErrorCodes").items()? {
-            code.integer(100..=599, "an HTTP status, 100 to 599")?;
+            let what = "an HTTP status, 100 to 599";
+            let status = code.integer(100..=599, what)?.and_then(|status| u16::try_from(status).ok());
+            statuses.insert(status.ok_or_else(|| code.refuse(what))?);
         }
-        for name in ["consecutiveErrors", "outlierDetectionHttpErrorCodes"] {
-            if fields.get(name).is_present() {
-                source.warn(&fields.get(name), "not honoured: consecutive5xxErrors and consecutiveGatewayErrors are");
-            }
+        let older = fields.get("consecutiveErrors");
+        let errors = older.integer(0..=u32::MAX, "a number of failures in a row")?.filter(|count| *count != 0);
+        if errors.is_some() {
+            source.warn(&older, "deprecated: taken as consecutiveGatewayErrors, with 5xx not counted otherwise");
         }
         let count = |name: &str| fields.get(name).integer(0..=u32::MAX, "a number of failures in a row; 0 is never");
         let percent = |name: &str| fields.get(name).integer(0..=100, "a percentage, 0 to 100");
@@ -64,14 +69,15 @@ impl OutlierDetection {
         let split = fields.get("splitExternalLocalOriginErrors").boolean()?.unwrap_or_default();
         let local = count("consecutiveLocalOriginFailures")?.unwrap_or(CONSECUTIVE);
         Ok(Some(Self {
-            consecutive_5xx: count("consecutive5xxErrors")?.unwrap_or(CONSECUTIVE),
-            consecutive_gateway: count("consecutiveGatewayErrors")?.unwrap_or(0),
+            consecutive_5xx: count("consecutive5xxErrors")?.unwrap_or(if errors.is_some() { 0 } else { CONSECUTIVE }),
+            consecutive_gateway: count("consecutiveGatewayErrors")?.or(errors).unwrap_or(0),
             consecutive_local: split.then_some(local),
             interval: time("interval", INTERVAL)?,
             base_ejection: time("baseEjectionTime", BASE_EJECTION)?,
             // 0 is what Istio's resources have where nothing is said.
             max_ejection_percent: percent("maxEjectionPercent")?.filter(|share| *share != 0).unwrap_or(MAX_EJECTION),
             min_health_percent: percent("minHealthPercent")?.unwrap_or(0),
+            statuses,
         }))
     }
 }

@@ -72,7 +72,8 @@ pub enum TlsVersion {
     V13,
 }
 
-const FIELDS: &[&str] = &[
+/// What a server says of TLS.
+pub(crate) const FIELDS: &[&str] = &[
     "httpsRedirect",
     "mode",
     "serverCertificate",
@@ -149,6 +150,15 @@ impl ServerTls {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The names of the secrets that it needs.
+    pub fn credentials(&self) -> impl Iterator<Item = &str> {
+        let shown = self.shown.iter().filter_map(|shown| match shown {
+            Shown::Secret(name) => Some(name.as_str()),
+            Shown::Files(..) | Shown::Granted(..) => None,
+        });
+        shown.chain(self.roots_secret.as_deref())
     }
 
     /// Whether TLS ends at the gateway.

@@ -1,6 +1,6 @@
 //! Sidecar: which listeners a workload's proxy has, and which services it knows.
 
-use crate::{ConnectionPool, EgressHost, Selector, labels};
+use crate::{ConnectionPool, Destination, EgressHost, Selector, ServerTls, ServerTlsMode, labels, server_tls};
 use model::{Namespace, Protocol};
 use resource::{Document, Field, Fields, Node, ResourceError, Source};
 use std::net::{IpAddr, SocketAddr};
@@ -21,6 +21,10 @@ pub struct Sidecar {
     pub egress: Vec<EgressListener>,
     /// What happens to requests to destinations that nobody declared; absent means the mesh's default.
     pub outbound_policy: Option<OutboundPolicy>,
+    /// Where they go if they are passed through: a service; where they were going if absent.
+    pub egress_proxy: Option<Destination>,
+    /// The limits of requests to the workload, for listeners that have none of their own.
+    pub inbound_pool: Option<ConnectionPool>,
 }
 
 /// A listener for requests to the workload.
@@ -38,6 +42,10 @@ pub struct IngressListener {
     pub capture: CaptureMode,
     /// Where the application listens.
     pub default_endpoint: DefaultEndpoint,
+    /// TLS of callers outside of the mesh, which ends here; `protocol` is what it carries.
+    pub tls: Option<ServerTls>,
+    /// Its limits.
+    pub pool: Option<ConnectionPool>,
 }
 
 /// Where the application listens.
@@ -97,16 +105,16 @@ const PORT: &[&str] = &["number", "name", "protocol", "targetPort"];
 /// The Sidecar that `document` holds in its raw `spec`.
 pub(crate) fn read(document: &Document, spec: &Node, source: &mut Source) -> Result<Sidecar, ResourceError> {
     let fields = Field::new(&document.position.file, "spec", spec).fields(FIELDS)?;
-    if ConnectionPool::read(&fields.get("inboundConnectionPool"))?.is_some() {
-        source.warn(&fields.get("inboundConnectionPool"), "limits of connection pools are not honoured yet");
-    }
+    let (outbound_policy, egress_proxy) = outbound_policy(&fields.get("outboundTrafficPolicy"), document)?;
     Ok(Sidecar {
         namespace: document.metadata.namespace.clone(),
         name: document.metadata.name.clone(),
         workload_selector: selector(&fields.get("workloadSelector"))?,
         ingress: ingress(&fields.get("ingress"), source)?,
         egress: egress(&fields.get("egress"))?,
-        outbound_policy: outbound_policy(&fields.get("outboundTrafficPolicy"), source)?,
+        outbound_policy,
+        egress_proxy,
+        inbound_pool: ConnectionPool::read(&fields.get("inboundConnectionPool"))?,
     })
 }
 
@@ -119,24 +127,24 @@ fn ingress(at: &Field<'_>, source: &mut Source) -> Result<Vec<IngressListener>, 
     let mut listeners: Vec<IngressListener> = Vec::new();
     for item in at.items()? {
         let fields = item.fields(INGRESS)?;
-        let listener = ingress_listener(&fields)?;
+        let listener = ingress_listener(&fields, source)?;
         if listeners.iter().any(|other| other.port == listener.port) {
             let number = fields.get("port").fields(PORT)?.get("number");
             return Err(number.refuse("each port number once among the ingress listeners"));
-        }
-        ConnectionPool::read(&fields.get("connectionPool"))?;
-        for name in ["tls", "connectionPool"] {
-            if fields.get(name).is_present() {
-                source.warn(&fields.get(name), "not honoured yet");
-            }
         }
         listeners.push(listener);
     }
     Ok(listeners)
 }
 
-fn ingress_listener(fields: &Fields<'_>) -> Result<IngressListener, ResourceError> {
+fn ingress_listener(fields: &Fields<'_>, source: &mut Source) -> Result<IngressListener, ResourceError> {
     let (number, name, protocol) = port(&fields.get("port"))?;
+    let tls = ingress_tls(fields, protocol, source)?;
+    let protocol = match &tls {
+        Some(_) if is_https(fields)? => Protocol::Http,
+        Some(_) => Protocol::Tcp,
+        None => protocol,
+    };
     let number = number.ok_or_else(|| fields.get("port").refuse("a port with a number, 1 to 65535"))?;
     Ok(IngressListener {
         port: number,
@@ -145,7 +153,37 @@ fn ingress_listener(fields: &Fields<'_>) -> Result<IngressListener, ResourceErro
         bind: bind(&fields.get("bind"))?,
         capture: capture(&fields.get("captureMode"))?,
         default_endpoint: default_endpoint(&fields.get("defaultEndpoint"), number)?,
+        tls,
+        pool: ConnectionPool::read(&fields.get("connectionPool"))?,
     })
+}
+
+/// Istio's rules: a port of HTTPS or TLS, and no modes, names or redirects that are a gateway's.
+fn ingress_tls(
+    fields: &Fields<'_>,
+    protocol: Protocol,
+    source: &mut Source,
+) -> Result<Option<ServerTls>, ResourceError> {
+    let at = fields.get("tls");
+    let Some(tls) = ServerTls::read(&at, source)? else { return Ok(None) };
+    let inside = at.fields(server_tls::FIELDS)?;
+    if protocol != Protocol::Tls {
+        return Err(at.refuse("nothing on a port whose protocol is neither HTTPS nor TLS"));
+    }
+    if !matches!(tls.mode, ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual) {
+        return Err(inside.get("mode").refuse("SIMPLE, MUTUAL or OPTIONAL_MUTUAL"));
+    }
+    for (name, is_set) in [("subjectAltNames", !tls.subject_alt_names.is_empty()), ("httpsRedirect", tls.redirects)] {
+        if is_set {
+            return Err(inside.get(name).refuse("nothing: it is a gateway's"));
+        }
+    }
+    Ok(Some(tls))
+}
+
+fn is_https(fields: &Fields<'_>) -> Result<bool, ResourceError> {
+    let protocol = fields.get("port").fields(PORT)?.get("protocol");
+    Ok(protocol.text()?.is_some_and(|text| text.eq_ignore_ascii_case("HTTPS")))
 }
 
 fn egress(at: &Field<'_>) -> Result<Vec<EgressListener>, ResourceError> {
@@ -224,20 +262,27 @@ fn default_endpoint(at: &Field<'_>, port: u16) -> Result<DefaultEndpoint, Resour
     }
 }
 
-fn outbound_policy(at: &Field<'_>, source: &mut Source) -> Result<Option<OutboundPolicy>, ResourceError> {
+fn outbound_policy(
+    at: &Field<'_>,
+    document: &Document,
+) -> Result<(Option<OutboundPolicy>, Option<Destination>), ResourceError> {
     if !at.is_present() {
-        return Ok(None);
+        return Ok((None, None));
     }
     let fields = at.fields(&["mode", "egressProxy"])?;
-    if fields.get("egressProxy").is_present() {
-        source
-            .warn(&fields.get("egressProxy"), "not honoured yet: traffic to unknown destinations goes there directly");
-    }
     let mode = fields.get("mode");
-    match mode.text()? {
+    let policy = match mode.text()? {
         // Protobuf's first value: what an OutboundTrafficPolicy without a mode says in Istio.
-        None | Some("REGISTRY_ONLY") => Ok(Some(OutboundPolicy::RegistryOnly)),
-        Some("ALLOW_ANY") => Ok(Some(OutboundPolicy::AllowAny)),
-        Some(_) => Err(mode.refuse("REGISTRY_ONLY or ALLOW_ANY")),
+        None | Some("REGISTRY_ONLY") => OutboundPolicy::RegistryOnly,
+        Some("ALLOW_ANY") => OutboundPolicy::AllowAny,
+        Some(_) => return Err(mode.refuse("REGISTRY_ONLY or ALLOW_ANY")),
+    };
+    let at = fields.get("egressProxy");
+    if !at.is_present() {
+        return Ok((Some(policy), None));
     }
+    if policy == OutboundPolicy::RegistryOnly {
+        return Err(at.refuse("nothing beside REGISTRY_ONLY: what nobody declared is refused"));
+    }
+    Ok((Some(policy), Some(Destination::read(&at, &document.metadata.namespace)?)))
 }

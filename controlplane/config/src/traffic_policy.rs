@@ -1,8 +1,10 @@
 //! How a service, one of its ports or one of its subsets is spoken to.
 
 use crate::{ClientTls, ConnectionPool, LoadBalancer, OutlierDetection};
+use model::Host;
 use resource::{Field, Fields, ResourceError, Source};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// A traffic policy with what differs for single ports.
@@ -29,6 +31,19 @@ pub struct PortPolicy {
     pub proxy_protocol: Option<ProxyProtocol>,
     /// How many retries there may be beside the other requests.
     pub retry_budget: Option<RetryBudget>,
+    /// Through what connections that carry bytes are made.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// Connections are carried in HTTP by the service, a proxy, to somebody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Whether they are asked for with POST instead of CONNECT.
+    pub by_post: bool,
+    /// To whom: a name of DNS or an address.
+    pub host: String,
+    /// At which port.
+    pub port: u16,
 }
 
 /// A version of the PROXY protocol (<https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt>).
@@ -47,6 +62,8 @@ pub struct RetryBudget {
     pub share: u32,
     /// Retries that there may always be.
     pub least: u32,
+    /// How long requests count beside those on their way; only those if absent.
+    pub interval: Option<Duration>,
 }
 
 const PORT: &[&str] = &["port", "loadBalancer", "connectionPool", "outlierDetection", "tls"];
@@ -66,15 +83,6 @@ const GENERAL: &[&str] = &[
 impl TrafficPolicy {
     pub(crate) fn read(at: &Field<'_>, source: &mut Source) -> Result<Self, ResourceError> {
         let fields = at.fields(GENERAL)?;
-        let tunnel = fields.get("tunnel");
-        if tunnel.is_present() {
-            check_tunnel(&tunnel)?;
-        }
-        for at in [&tunnel, &fields.get("proxyProtocol")] {
-            if at.is_present() {
-                source.warn(at, "not honoured yet: connections are made without it");
-            }
-        }
         let mut ports = BTreeMap::new();
         for item in fields.get("portLevelSettings").items()? {
             let inside = item.fields(PORT)?;
@@ -87,6 +95,7 @@ impl TrafficPolicy {
         let general = PortPolicy {
             proxy_protocol: proxy_protocol(&fields.get("proxyProtocol"))?,
             retry_budget: retry_budget(&fields.get("retryBudget"))?,
+            tunnel: tunnel(&fields.get("tunnel"))?,
             ..PortPolicy::read(&fields, source)?
         };
         Ok(Self { general, ports })
@@ -94,18 +103,12 @@ impl TrafficPolicy {
 
     /// What holds for `port` under this policy, narrowed by that of a subset.
     pub fn of_port(&self, port: u16, subset: Option<&Self>) -> PortPolicy {
-        let mut policy = self.ports.get(&port).unwrap_or(&self.general).clone();
+        let mut policy = self.ports.get(&port).map_or_else(|| self.general.clone(), |own| own.below(&self.general));
         if let Some(subset) = subset {
             match subset.ports.get(&port) {
                 Some(own) => {
-                    // A port has no say in these.
-                    let (proxy_protocol, retry_budget) = (policy.proxy_protocol, policy.retry_budget);
-                    policy = PortPolicy { proxy_protocol, retry_budget, ..own.clone() };
-                    policy.narrow(&PortPolicy {
-                        proxy_protocol: subset.general.proxy_protocol,
-                        retry_budget: subset.general.retry_budget,
-                        ..PortPolicy::default()
-                    });
+                    policy = own.below(&policy);
+                    policy.narrow(&PortPolicy::default().below(&subset.general));
                 }
                 None => policy.narrow(&subset.general),
             }
@@ -122,10 +125,19 @@ impl PortPolicy {
             load_balancer: LoadBalancer::read(&fields.get("loadBalancer"), source)?,
             pool: ConnectionPool::read(&fields.get("connectionPool"))?,
             outliers: OutlierDetection::read(&fields.get("outlierDetection"), source)?,
-            tls: ClientTls::read(&fields.get("tls"), source)?,
-            proxy_protocol: None,
-            retry_budget: None,
+            tls: ClientTls::read(&fields.get("tls"))?,
+            ..Self::default()
         })
+    }
+
+    /// This policy of a port, with what only that of all ports says.
+    fn below(&self, all: &Self) -> Self {
+        Self {
+            proxy_protocol: all.proxy_protocol,
+            retry_budget: all.retry_budget,
+            tunnel: all.tunnel.clone(),
+            ..self.clone()
+        }
     }
 
     fn narrow(&mut self, by: &Self) {
@@ -140,18 +152,28 @@ impl PortPolicy {
         take(&mut self.tls, by.tls.as_ref());
         take(&mut self.proxy_protocol, by.proxy_protocol.as_ref());
         take(&mut self.retry_budget, by.retry_budget.as_ref());
+        take(&mut self.tunnel, by.tunnel.as_ref());
     }
 }
 
-fn check_tunnel(at: &Field<'_>) -> Result<(), ResourceError> {
+fn tunnel(at: &Field<'_>) -> Result<Option<Tunnel>, ResourceError> {
+    if !at.is_present() {
+        return Ok(None);
+    }
     let fields = at.fields(&["protocol", "targetHost", "targetPort"])?;
     let (protocol, port) = (fields.get("protocol"), fields.get("targetPort"));
-    if !matches!(protocol.text()?, None | Some("" | "CONNECT" | "POST")) {
-        return Err(protocol.refuse("CONNECT or POST"));
+    let by_post = match protocol.text()? {
+        None | Some("" | "CONNECT") => false,
+        Some("POST") => true,
+        Some(_) => return Err(protocol.refuse("CONNECT or POST")),
+    };
+    let host = fields.get("targetHost");
+    let text = host.required_text()?;
+    if text.parse::<IpAddr>().is_err() && !text.parse::<Host>().is_ok_and(|host| !host.is_wildcard()) {
+        return Err(host.refuse("a name of DNS or an IP address"));
     }
-    fields.get("targetHost").required_text()?;
-    port.port()?.ok_or_else(|| port.refuse("a port number, 1 to 65535; this field is required"))?;
-    Ok(())
+    let port = port.port()?.ok_or_else(|| port.refuse("a port number, 1 to 65535; this field is required"))?;
+    Ok(Some(Tunnel { by_post, host: text.to_owned(), port }))
 }
 
 fn proxy_protocol(at: &Field<'_>) -> Result<Option<ProxyProtocol>, ResourceError> {
@@ -171,9 +193,9 @@ fn retry_budget(at: &Field<'_>) -> Result<Option<RetryBudget>, ResourceError> {
         return Ok(None);
     }
     let fields = at.fields(&["percent", "minRetryConcurrency", "budgetInterval"])?;
-    fields.get("budgetInterval").duration(Duration::ZERO)?;
+    let interval = fields.get("budgetInterval").duration(Duration::ZERO)?.filter(|time| !time.is_zero());
     let share = fields.get("percent").number(0.0..=100.0, "a percentage, 0 to 100")?.unwrap_or(20.0);
     let least = fields.get("minRetryConcurrency").integer(0..=u32::MAX, "a number of retries")?.unwrap_or(3);
     #[expect(clippy::cast_sign_loss, reason = "it was checked to lie between 0 and 100")]
-    Ok(Some(RetryBudget { share: (share * 1000.0).round() as u32, least }))
+    Ok(Some(RetryBudget { share: (share * 1000.0).round() as u32, least, interval }))
 }

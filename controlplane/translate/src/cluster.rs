@@ -15,7 +15,8 @@ use api::envoy::google::protobuf::{ListValue, Struct, Value, value::Kind};
 use config::{ConnectionPool, Server, Subset};
 use envoy::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy};
 use http::http_protocol_options::{
-    ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig, explicit_http_config::ProtocolConfig,
+    ExplicitHttpConfig, OutlierDetection as HttpOutliers, UpstreamProtocolOptions, UseDownstreamHttpConfig,
+    explicit_http_config::ProtocolConfig,
 };
 use model::{Host, Location, Port, Protocol, Resolution, Service};
 use prost::Message;
@@ -134,7 +135,11 @@ fn outbound(scope: &Scope<'_>, service: &Service, port: &Port, subset: Option<&S
     };
     let mut upstream = envoy::Cluster {
         transport_socket_matches: transport::matches(scope, service, port, subset, &wanted),
-        typed_extension_protocol_options: protocol_options(port.protocol, wanted.pool.as_ref()),
+        typed_extension_protocol_options: protocol_options(
+            port.protocol,
+            wanted.pool.as_ref(),
+            policy::failures(wanted.outliers.as_ref()),
+        ),
         ..base(&name, discovery.envoy_type(), LbPolicy::LeastRequest)
     };
     policy::apply(&mut upstream, &wanted);
@@ -173,13 +178,16 @@ fn inbound_upstream(inbound: &Inbound) -> envoy::Cluster {
         Target::Unix(path) => pipe(path),
     };
     let name = inbound_name(inbound.port);
-    envoy::Cluster {
+    // Which HTTP the application speaks, its port says, whatever callers are told.
+    let pool = inbound.pool.clone().map(|pool| ConnectionPool { h2_upgrade: None, ..pool });
+    let mut upstream = envoy::Cluster {
         load_assignment: Some(one_endpoint(&name, at)),
         metadata: inbound.service.as_ref().map(service_metadata),
-        typed_extension_protocol_options: protocol_options(inbound.protocol, None),
-        circuit_breakers: Some(policy::limits(None, None)),
+        typed_extension_protocol_options: protocol_options(inbound.protocol, pool.as_ref(), None),
         ..base(&name, DiscoveryType::Static, LbPolicy::RoundRobin)
-    }
+    };
+    policy::apply_pool(&mut upstream, pool.as_ref(), None);
+    upstream
 }
 
 /// For the telemetry of the workload's proxy, where Istio puts it: `istio: {services: [{host: HOST}]}`.
@@ -192,7 +200,7 @@ fn service_metadata(host: &Host) -> Metadata {
 
 fn original_destination(name: &str) -> envoy::Cluster {
     envoy::Cluster {
-        typed_extension_protocol_options: http_options(as_asked(Http2ProtocolOptions::default()), None),
+        typed_extension_protocol_options: http_options(as_asked(Http2ProtocolOptions::default()), None, None),
         circuit_breakers: Some(policy::limits(None, None)),
         ..base(name, DiscoveryType::OriginalDst, LbPolicy::ClusterProvided)
     }
@@ -213,22 +221,28 @@ fn base(name: &str, discovery: DiscoveryType, policy: LbPolicy) -> envoy::Cluste
 }
 
 /// HTTP/2 or HTTP/1.1 where the port says so, or the pool; else what Envoy does of itself.
-fn protocol_options(protocol: Protocol, pool: Option<&ConnectionPool>) -> ProtocolOptions {
+fn protocol_options(
+    protocol: Protocol,
+    pool: Option<&ConnectionPool>,
+    failures: Option<HttpOutliers>,
+) -> ProtocolOptions {
     let common = pool.and_then(policy::common_http);
     let http2 = || policy::http2(pool);
     let upgrades = pool.is_some_and(|pool| pool.h2_upgrade == Some(true));
     if pool.is_some_and(|pool| pool.use_client_protocol) && !matches!(protocol, Protocol::Tcp | Protocol::Tls) {
-        return http_options(as_asked(http2()), common);
+        return http_options(as_asked(http2()), common, failures);
     }
     let explicit = match protocol {
         Protocol::Http2 | Protocol::Grpc => ProtocolConfig::Http2ProtocolOptions(http2()),
         Protocol::Http if upgrades => ProtocolConfig::Http2ProtocolOptions(http2()),
         Protocol::Http => ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default()),
-        Protocol::Auto if common.is_some() => return http_options(as_asked(http2()), common),
+        Protocol::Auto if common.is_some() || failures.is_some() => {
+            return http_options(as_asked(http2()), common, failures);
+        }
         Protocol::Tls | Protocol::Tcp | Protocol::Auto | Protocol::Udp => return ProtocolOptions::default(),
     };
     let explicit = ExplicitHttpConfig { protocol_config: Some(explicit) };
-    http_options(UpstreamProtocolOptions::ExplicitHttpConfig(explicit), common)
+    http_options(UpstreamProtocolOptions::ExplicitHttpConfig(explicit), common, failures)
 }
 
 type ProtocolOptions = std::collections::HashMap<String, api::envoy::google::protobuf::Any>;
@@ -242,10 +256,15 @@ fn as_asked(http2: Http2ProtocolOptions) -> UpstreamProtocolOptions {
     })
 }
 
-fn http_options(upstream: UpstreamProtocolOptions, common: Option<HttpProtocolOptions>) -> ProtocolOptions {
+fn http_options(
+    upstream: UpstreamProtocolOptions,
+    common: Option<HttpProtocolOptions>,
+    failures: Option<HttpOutliers>,
+) -> ProtocolOptions {
     let options = http::HttpProtocolOptions {
         upstream_protocol_options: Some(upstream),
         common_http_protocol_options: common,
+        outlier_detection: failures,
         ..Default::default()
     };
     [(HTTP_OPTIONS.to_owned(), any(&options))].into()

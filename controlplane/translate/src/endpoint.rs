@@ -11,7 +11,8 @@ use crate::value::{address, number, one_field, pipe, socket};
 use api::envoy::envoy::config::core::v3 as core;
 use api::envoy::envoy::config::endpoint::v3::Endpoint as ProtoEndpoint;
 use config::Subset;
-use model::{Address, ClusterId, Endpoint, Gateway, Group, GroupId, Locality, Path, Port, Service, ServiceImport};
+use model::{Address, ClusterId, Endpoint, Gateway, Group, GroupId, Locality, Path, Port, Service, ServiceImport, Sni};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -87,18 +88,31 @@ pub(crate) fn assignment(scope: &Scope<'_>, service: &Service, port: &Port, subs
     }
 }
 
-/// The group that stands for `subset` at the gateways; none if every group does. A gateway is asked for one group by
-/// the server name: where several bear the labels, the one of the greatest weight.
-pub(crate) fn group(service: &Service, subset: &Subset) -> Option<GroupId> {
+/// The groups that stand for `subset` at the gateways, which share out connections among them by weight; none if every
+/// group does. As many as a server name has room for: then those of the greatest weight.
+pub(crate) fn groups(service: &Service, subset: &Subset) -> Vec<GroupId> {
     let groups = || service.imports.values().flat_map(|import| &import.export.groups);
     if groups().all(|group| bears(&group.labels, subset)) {
-        return None;
+        return Vec::new();
     }
     let mut weights: BTreeMap<&GroupId, u64> = BTreeMap::new();
     for group in groups().filter(|group| bears(&group.labels, subset)) {
         *weights.entry(&group.id).or_default() += u64::from(group.weight);
     }
-    weights.into_iter().max_by_key(|(_, weight)| *weight).map(|(id, _)| id.clone())
+    let mut heaviest: Vec<_> = weights.into_iter().collect();
+    heaviest.sort_by_key(|(id, weight)| (Reverse(*weight), *id));
+    let mut room = Sni::room(&service.key.host);
+    let mut fitting: Vec<GroupId> = Vec::new();
+    for (id, _) in heaviest {
+        let length = id.as_str().len() + 1;
+        if !fitting.is_empty() && length > room {
+            break;
+        }
+        room = room.saturating_sub(length);
+        fitting.push(id.clone());
+    }
+    fitting.sort();
+    fitting
 }
 
 /// The label by which failover tells networks apart (Istio's).
@@ -206,10 +220,11 @@ fn remote(scope: &Scope<'_>, service: &Service, port: &Port, subset: Option<&Sub
     by_address.into_iter().map(located).collect()
 }
 
-/// The groups of which the gateways are asked for one.
+/// The groups that the gateways are asked for.
 fn asked(service: &Service, subset: &Subset) -> BTreeSet<GroupId> {
-    if let Some(one) = group(service, subset) {
-        return [one].into();
+    let named = groups(service, subset);
+    if !named.is_empty() {
+        return named.into_iter().collect();
     }
     let groups = service.imports.values().flat_map(|import| &import.export.groups);
     groups.filter(|group| bears(&group.labels, subset)).map(|group| group.id.clone()).collect()

@@ -21,7 +21,7 @@ use http::http_connection_manager::{
     UpgradeConfig,
 };
 use prost::{Message, Name};
-use tcp::tcp_proxy::{ClusterSpecifier, weighted_cluster::ClusterWeight};
+use tcp::tcp_proxy::{ClusterSpecifier, TunnelingConfig, weighted_cluster::ClusterWeight};
 
 /// Requests from the workload: routes by name. What a route says of faults and CORS, these filters do.
 pub(crate) fn http_outbound(stat_prefix: String, route_name: String) -> listener::Filter {
@@ -84,10 +84,20 @@ pub(crate) fn tcp_way(way: Way) -> listener::Filter {
         cluster_specifier: Some(specifier),
         idle_timeout: way.idle.and_then(time),
         max_downstream_connection_duration: way.longest.and_then(time),
+        tunneling_config: way.tunnel.map(|tunnel| TunnelingConfig {
+            hostname: authority(&tunnel.host, tunnel.port),
+            use_post: tunnel.by_post,
+            ..Default::default()
+        }),
         hash_policy: way.by_source.then_some(HashPolicy { policy_specifier: Some(source) }).into_iter().collect(),
         ..Default::default()
     };
     filter("envoy.filters.network.tcp_proxy", &proxy)
+}
+
+/// `HOST:PORT`, with brackets where the host is an IPv6 address.
+fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// Finds out where a redirected connection was going.

@@ -9,7 +9,7 @@ use crate::cluster::{self, INBOUND_PASSTHROUGH};
 use crate::listener::{self, Listeners, PLAIN_HTTP, RAW, TLS};
 use crate::scope::{Bind, INBOUND_PORT, Inbound, Scope};
 use crate::value::{flag, milliseconds, number};
-use crate::{filter, route, tls};
+use crate::{filter, route, server_tls, stream, tls};
 use api::envoy::envoy::config::core::v3::TrafficDirection;
 use api::envoy::envoy::config::listener::v3 as envoy;
 use envoy::FilterChainMatch;
@@ -93,7 +93,17 @@ fn chains(inbound: &Inbound, at: &FilterChainMatch) -> Vec<envoy::FilterChain> {
         transport_socket: Some(tls::downstream(inbound.protocol)),
         ..listener::chain(matches, filter)
     };
-    let (http, bytes) = (|| http(inbound), || filter::tcp(cluster::inbound_name(inbound.port)));
+    let (http, bytes) = (|| http(inbound), || bytes(inbound));
+    if let Some(own) = &inbound.tls {
+        // Callers outside of the mesh show no mesh's ALPN; without TLS nobody is let in.
+        let is_http = inbound.protocol.is_http();
+        let handler = || if is_http { http() } else { bytes() };
+        let outside = envoy::FilterChain {
+            transport_socket: Some(server_tls::downstream(own, is_http)),
+            ..listener::chain(matching(TLS, &[]), handler())
+        };
+        return vec![mutual(matching(TLS, &tls::MESH_ALPN), handler()), outside];
+    }
     match inbound.protocol {
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
             vec![mutual(matching(TLS, &[]), http()), listener::chain(matching(RAW, &[]), http())]
@@ -114,6 +124,16 @@ fn chains(inbound: &Inbound, at: &FilterChainMatch) -> Vec<envoy::FilterChain> {
             listener::chain(matching(RAW, &[]), bytes()),
         ],
     }
+}
+
+fn bytes(inbound: &Inbound) -> envoy::Filter {
+    let pool = inbound.pool.as_ref();
+    filter::tcp_way(stream::Way {
+        upstreams: vec![(cluster::inbound_name(inbound.port), 1)],
+        idle: pool.and_then(|pool| pool.tcp_idle_timeout),
+        longest: pool.and_then(|pool| pool.max_connection_duration),
+        ..stream::Way::default()
+    })
 }
 
 fn http(inbound: &Inbound) -> envoy::Filter {

@@ -3,7 +3,7 @@
 use crate::cluster::{BLACK_HOLE, PASSTHROUGH};
 use crate::scope::{INBOUND_PORT, OUTBOUND_PORT, Scope};
 use crate::value::{flag, milliseconds, number, socket};
-use crate::{edge, filter, inbound, stream};
+use crate::{edge, filter, http_route, inbound, stream};
 use api::envoy::envoy::config::core::v3::TrafficDirection;
 use api::envoy::envoy::config::listener::v3 as envoy;
 use config::{EgressListener, OutboundPolicy};
@@ -87,14 +87,15 @@ pub(crate) fn trap(port: u16) -> envoy::FilterChain {
 
 /// Takes everything, and hands it to the listener of where it was going; the rest nobody declared.
 fn virtual_outbound(scope: &Scope<'_>) -> envoy::Listener {
-    let undeclared = match scope.policy {
-        OutboundPolicy::AllowAny => PASSTHROUGH,
-        OutboundPolicy::RegistryOnly => BLACK_HOLE,
+    let undeclared = match (scope.policy, scope.egress_proxy()) {
+        (OutboundPolicy::RegistryOnly, _) => BLACK_HOLE.to_owned(),
+        (OutboundPolicy::AllowAny, None) => PASSTHROUGH.to_owned(),
+        (OutboundPolicy::AllowAny, Some(proxy)) => http_route::upstream(scope, proxy, OUTBOUND_PORT),
     };
     envoy::Listener {
         use_original_dst: flag(true),
         filter_chains: vec![trap(OUTBOUND_PORT)],
-        default_filter_chain: Some(chain(envoy::FilterChainMatch::default(), filter::tcp(undeclared.to_owned()))),
+        default_filter_chain: Some(chain(envoy::FilterChainMatch::default(), filter::tcp(undeclared))),
         ..base("virtualOutbound".to_owned(), &scope.wildcards(), OUTBOUND_PORT, TrafficDirection::Outbound)
     }
 }

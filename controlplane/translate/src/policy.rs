@@ -2,9 +2,13 @@
 
 use crate::value::{flag, number, percent, time};
 use api::envoy::envoy::config::cluster::v3 as envoy;
+use api::envoy::envoy::config::common::matcher::v3::{HttpHeadersMatch, MatchPredicate, match_predicate::Rule};
 use api::envoy::envoy::config::core::v3::{
     Http2ProtocolOptions, HttpProtocolOptions, KeepaliveSettings, RuntimeDouble, TcpKeepalive,
 };
+use api::envoy::envoy::config::route::v3::{HeaderMatcher, header_matcher::HeaderMatchSpecifier};
+use api::envoy::envoy::extensions::upstreams::http::v3::http_protocol_options::OutlierDetection as HttpOutliers;
+use api::envoy::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern};
 use api::envoy::google::protobuf::{UInt32Value, UInt64Value};
 use config::{Choice, ConnectionPool, HashTable, Keepalive, OutlierDetection, PortPolicy, RetryBudget, Warmup};
 use envoy::circuit_breakers::{Thresholds, thresholds};
@@ -21,15 +25,7 @@ pub(crate) fn is_passthrough(policy: &PortPolicy) -> bool {
 
 /// Writes `policy` into `upstream`.
 pub(crate) fn apply(upstream: &mut envoy::Cluster, policy: &PortPolicy) {
-    let pool = policy.pool.as_ref();
-    upstream.circuit_breakers = Some(limits(pool, policy.retry_budget.as_ref()));
-    if let Some(limit) = pool.and_then(|pool| pool.connect_timeout) {
-        upstream.connect_timeout = time(limit);
-    }
-    if let Some(keepalive) = pool.and_then(|pool| pool.keepalive) {
-        upstream.upstream_connection_options =
-            Some(envoy::UpstreamConnectionOptions { tcp_keepalive: Some(probing(keepalive)), ..Default::default() });
-    }
+    apply_pool(upstream, policy.pool.as_ref(), policy.retry_budget.as_ref());
     if let Some(balancer) = &policy.load_balancer {
         choose(upstream, &balancer.choice, balancer.warmup.as_ref());
     }
@@ -46,6 +42,18 @@ pub(crate) fn apply(upstream: &mut envoy::Cluster, policy: &PortPolicy) {
     }
 }
 
+/// Writes the limits into `upstream`, and how its connections are made.
+pub(crate) fn apply_pool(upstream: &mut envoy::Cluster, pool: Option<&ConnectionPool>, budget: Option<&RetryBudget>) {
+    upstream.circuit_breakers = Some(limits(pool, budget));
+    if let Some(limit) = pool.and_then(|pool| pool.connect_timeout) {
+        upstream.connect_timeout = time(limit);
+    }
+    if let Some(keepalive) = pool.and_then(|pool| pool.keepalive) {
+        upstream.upstream_connection_options =
+            Some(envoy::UpstreamConnectionOptions { tcp_keepalive: Some(probing(keepalive)), ..Default::default() });
+    }
+}
+
 /// No limits but those of `pool`: Envoy's own (1024 connections, 3 retries) would refuse ordinary load.
 pub(crate) fn limits(pool: Option<&ConnectionPool>, budget: Option<&RetryBudget>) -> envoy::CircuitBreakers {
     let limit = |of: fn(&ConnectionPool) -> Option<u32>| number(pool.and_then(of).unwrap_or(u32::MAX));
@@ -57,7 +65,7 @@ pub(crate) fn limits(pool: Option<&ConnectionPool>, budget: Option<&RetryBudget>
         retry_budget: budget.map(|budget| thresholds::RetryBudget {
             budget_percent: percent(f64::from(budget.share) / 1000.0),
             min_retry_concurrency: number(budget.least),
-            ..Default::default()
+            budget_interval: budget.interval.and_then(time),
         }),
         ..Default::default()
     };
@@ -124,6 +132,25 @@ fn slow_start(warmup: &Warmup) -> SlowStartConfig {
         aggression: Some(RuntimeDouble { default_value: aggression, runtime_key: "warmup.aggression".to_owned() }),
         min_weight_percent: percent(f64::from(warmup.least) / 1000.0),
     }
+}
+
+/// The statuses that count as failures, where they are not 5xx: a match on `:status`, `502|503`.
+pub(crate) fn failures(outliers: Option<&OutlierDetection>) -> Option<HttpOutliers> {
+    let statuses: Vec<String> = outliers?.statuses.iter().map(ToString::to_string).collect();
+    if statuses.is_empty() {
+        return None;
+    }
+    let regex = RegexMatcher { regex: statuses.join("|"), ..Default::default() };
+    let status = HeaderMatcher {
+        name: ":status".to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(StringMatcher {
+            match_pattern: Some(MatchPattern::SafeRegex(regex)),
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    let rule = Rule::HttpResponseHeadersMatch(HttpHeadersMatch { headers: vec![status] });
+    Some(HttpOutliers { error_matcher: Some(MatchPredicate { rule: Some(rule) }) })
 }
 
 fn detection(outliers: &OutlierDetection) -> envoy::OutlierDetection {

@@ -100,7 +100,8 @@ fn bound<'a>(scope: &'a Scope<'_>) -> impl Iterator<Item = RouteTable> + 'a {
             shown.extend(ports().map(|port| Shown { service, port, bare: is_main(port).then_some(number) }));
         }
         let mut hosts = virtual_hosts(scope, &shown, &unserved(scope, Some(listener)), number);
-        hosts.push(refused());
+        // Where such a listener was asked for, nobody knows; a proxy may.
+        hosts.push(if scope.egress_proxy().is_some() { undeclared(scope) } else { refused() });
         configuration(listener::bound_name(listener::egress_bind(scope, listener), number), hosts)
     })
 }
@@ -183,9 +184,10 @@ fn undeclared(scope: &Scope<'_>) -> VirtualHost {
     match scope.policy {
         OutboundPolicy::RegistryOnly => refused(),
         OutboundPolicy::AllowAny => {
+            let proxy = scope.egress_proxy().map(|proxy| http_route::upstream(scope, proxy, HTTP_PORT));
             let action = envoy::RouteAction {
                 timeout: time(Duration::ZERO),
-                cluster_specifier: Some(ClusterSpecifier::Cluster(PASSTHROUGH.to_owned())),
+                cluster_specifier: Some(ClusterSpecifier::Cluster(proxy.unwrap_or_else(|| PASSTHROUGH.to_owned()))),
                 ..Default::default()
             };
             virtual_host("allow_any".to_owned(), vec!["*".to_owned()], vec![plain("allow_any", Action::Route(action))])

@@ -2,11 +2,11 @@
 
 use crate::edge::{Edge, Ports};
 use config::{
-    CaptureMode, DefaultEndpoint, DestinationRule, EgressListener, Gateway, HostPattern, IngressListener, Intent,
-    OutboundPolicy, PortPolicy, Server, Sidecar, Subset, VirtualService,
+    CaptureMode, ConnectionPool, DefaultEndpoint, Destination, DestinationRule, EgressListener, Gateway, HostPattern,
+    IngressListener, Intent, OutboundPolicy, PortPolicy, Server, ServerTls, Sidecar, Subset, VirtualService,
 };
 use model::{Address, Catalog, Endpoint, Host, Port, Protocol, Service, Visibility, WorkloadIdentity};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,6 +45,10 @@ pub(crate) struct Inbound {
     pub(crate) target: Target,
     /// The service that is served there, if one is known.
     pub(crate) service: Option<Host>,
+    /// TLS of callers outside of the mesh, which ends here.
+    pub(crate) tls: Option<ServerTls>,
+    /// The limits.
+    pub(crate) pool: Option<ConnectionPool>,
 }
 
 /// Where a listener listens.
@@ -85,7 +89,7 @@ impl<'a> Scope<'a> {
             NodeKind::Router => edges(catalog, intent, node, identity),
         };
         Self {
-            inbound: inbound(catalog, node, identity, sidecar),
+            inbound: inbound(catalog, intent, node, identity, sidecar),
             routed: intent.mesh_services(&node.namespace).collect(),
             edges,
             ..Self::narrow(catalog, intent, node, identity, sidecar, services)
@@ -183,7 +187,26 @@ impl<'a> Scope<'a> {
     pub(crate) fn policy_of(&self, service: &Service, port: u16, subset: Option<&str>) -> PortPolicy {
         let Some(rule) = self.rules.get(&service.key.host) else { return PortPolicy::default() };
         let subset = subset.and_then(|name| rule.subset(name));
-        rule.policy.of_port(port, subset.map(|subset| &subset.policy))
+        let mut policy = rule.policy.of_port(port, subset.map(|subset| &subset.policy));
+        if self.node.kind == NodeKind::Sidecar {
+            let chosen = rule.workload_selector.is_some();
+            policy.tls = policy.tls.map(|tls| tls.for_sidecars(chosen));
+        }
+        policy
+    }
+
+    /// The names of the secrets that its TLS needs: what it shows at ports of its own, and to services.
+    pub(crate) fn credentials(&self) -> BTreeSet<&str> {
+        let edges = self.edges.values().flatten().filter_map(|edge| edge.server.tls.as_ref());
+        let served = edges.chain(self.inbound.values().filter_map(|inbound| inbound.tls.as_ref()));
+        let chosen = |rule: &&&DestinationRule| self.node.kind == NodeKind::Router || rule.workload_selector.is_some();
+        let shown = self.rules.values().filter(chosen).flat_map(|rule| rule.credentials());
+        served.flat_map(ServerTls::credentials).chain(shown).collect()
+    }
+
+    /// The upstream to which requests go that nobody declared, if it is not where they were going.
+    pub(crate) fn egress_proxy(&self) -> Option<&'a Destination> {
+        self.sidecar.and_then(|sidecar| sidecar.egress_proxy.as_ref())
     }
 
     /// Whether the kernel brings traffic to this proxy.
@@ -296,15 +319,21 @@ fn edges<'a>(catalog: &'a Catalog, intent: &'a Intent, node: &Node, identity: &W
 
 fn inbound(
     catalog: &Catalog,
+    intent: &Intent,
     node: &Node,
     identity: &WorkloadIdentity,
     sidecar: Option<&Sidecar>,
 ) -> BTreeMap<u16, Inbound> {
     if let Some(sidecar) = sidecar.filter(|sidecar| !sidecar.ingress.is_empty()) {
         let service = |port| served(catalog, node, identity).find(|(_, number, _, _)| *number == port);
-        let inbound = |listener: &IngressListener| Inbound {
-            service: service(listener.port).map(|(service, ..)| service.key.host.clone()),
-            ..listed(listener, node)
+        let inbound = |listener: &IngressListener| {
+            let service = service(listener.port);
+            let own = listener.pool.as_ref().or(sidecar.inbound_pool.as_ref()).cloned();
+            Inbound {
+                pool: own.or_else(|| service.and_then(|(service, _, port, _)| pool(intent, node, service, port))),
+                service: service.map(|(service, ..)| service.key.host.clone()),
+                ..listed(listener, node)
+            }
         };
         return sidecar.ingress.iter().map(|listener| (listener.port, inbound(listener))).collect();
     }
@@ -314,11 +343,26 @@ fn inbound(
     }
     for (service, number, port, endpoint) in served(catalog, node, identity) {
         let target = Target::Socket(SocketAddr::new(own_address(endpoint, node), number));
-        let service = Some(service.key.host.clone());
-        let inbound = Inbound { port: number, protocol: port.protocol, bind: None, target, service };
-        ports.entry(number).or_insert(inbound);
+        ports.entry(number).or_insert_with(|| Inbound {
+            port: number,
+            protocol: port.protocol,
+            bind: None,
+            target,
+            service: Some(service.key.host.clone()),
+            tls: None,
+            pool: sidecar
+                .and_then(|sidecar| sidecar.inbound_pool.clone())
+                .or_else(|| pool(intent, node, service, port)),
+        });
     }
     ports
+}
+
+/// The limits of requests to the workload where its Sidecar says nothing: those of callers count here as well (Istio's
+/// rule).
+fn pool(intent: &Intent, node: &Node, service: &Service, port: &Port) -> Option<ConnectionPool> {
+    let rule = intent.destination_rule_for(&node.namespace, &node.labels, &service.key)?;
+    rule.policy.of_port(port.number, None).pool
 }
 
 /// What the node's workload serves: the services of its namespace that it is an endpoint of, the number that each port
@@ -348,7 +392,8 @@ fn listed(listener: &IngressListener, node: &Node) -> Inbound {
         DefaultEndpoint::Unix(path) => Target::Unix(path.clone()),
     };
     let bind = is_bound(listener.capture, node).then(|| listener.bind.map_or(Bind::All, Bind::Address));
-    Inbound { port: listener.port, protocol: listener.protocol, bind, target, service: None }
+    let tls = listener.tls.clone();
+    Inbound { port: listener.port, protocol: listener.protocol, bind, target, service: None, tls, pool: None }
 }
 
 fn is_bound(capture: CaptureMode, node: &Node) -> bool {

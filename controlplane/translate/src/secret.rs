@@ -40,21 +40,17 @@ fn roots(catalog: &Catalog) -> Option<tls::Secret> {
     Some(tls::Secret { name: ROOTS.to_owned(), r#type: Some(Type::ValidationContext(context)) })
 }
 
-/// What the proxy's own Gateways name, from the secrets of its own namespace and no other.
+/// What the proxy's own Gateways, its Sidecar and the rules by which it speaks name, from the secrets of its own
+/// namespace and no other.
 fn shown(scope: &Scope<'_>) -> Vec<tls::Secret> {
-    let mut names: BTreeSet<&str> = BTreeSet::new();
     let mut granted: BTreeSet<(&Namespace, &str)> = BTreeSet::new();
     for tls in scope.edges().values().flatten().filter_map(|edge| edge.server.tls.as_ref()) {
-        names.extend(tls.shown.iter().filter_map(|shown| match shown {
-            Shown::Secret(name) => Some(name.as_str()),
-            Shown::Files(..) | Shown::Granted(..) => None,
-        }));
         granted.extend(tls.shown.iter().filter_map(|shown| match shown {
             Shown::Granted(namespace, name) => Some((namespace, name.as_str())),
             Shown::Files(..) | Shown::Secret(_) => None,
         }));
-        names.extend(tls.roots_secret.as_deref());
     }
+    let names = scope.credentials();
     let own = names.into_iter().flat_map(|name| [certificate(scope, name), roots_beside(scope, name)]).flatten();
     own.chain(granted.into_iter().filter_map(|(namespace, name)| of_namespace(scope, namespace, name))).collect()
 }

@@ -7,7 +7,7 @@ use crate::{cluster, filter, http_route, names};
 use api::envoy::envoy::config::core::v3::CidrRange;
 use api::envoy::envoy::config::listener::v3 as envoy;
 use api::envoy::google::protobuf::UInt32Value;
-use config::{Choice, HashKey, PortPolicy, Split, StreamMatch, TcpRoute, TlsMatch, TlsRoute};
+use config::{Choice, HashKey, PortPolicy, Split, StreamMatch, TcpRoute, TlsMatch, TlsRoute, Tunnel};
 use envoy::FilterChainMatch;
 use ipnet::IpNet;
 use model::{Port, Service};
@@ -24,6 +24,8 @@ pub(crate) struct Way {
     pub(crate) longest: Option<Duration>,
     /// Whether the same callers come to the same endpoints.
     pub(crate) by_source: bool,
+    /// Through what they are carried.
+    pub(crate) tunnel: Option<Tunnel>,
 }
 
 /// The chains of a service's port: those with conditions, and the one for all else.
@@ -154,5 +156,6 @@ fn limited(policy: &PortPolicy, upstreams: Vec<(String, u32)>) -> Way {
         idle: policy.pool.as_ref().and_then(|pool| pool.tcp_idle_timeout),
         longest: policy.pool.as_ref().and_then(|pool| pool.max_connection_duration),
         by_source: matches!(choice, Some(Choice::Hash { key: HashKey::SourceIp, .. })),
+        tunnel: policy.tunnel.clone(),
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::any::any;
 use crate::secret::ROOTS;
-use crate::value::{ads, agent, file, flag};
+use crate::server_tls;
+use crate::value::{ads, ads_for_a_while, agent, file, flag};
 use api::envoy::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
 use api::envoy::envoy::extensions::transport_sockets::tls::v3 as tls;
 use api::envoy::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
@@ -48,14 +49,24 @@ pub(crate) fn to_server(tls: &ClientTls, service: &Service, protocol: Protocol) 
         [] => service.subject_alt_names.iter().cloned().collect(),
         own => own.to_vec(),
     };
+    let roots = || Some(file(tls.ca_certificates.as_deref().unwrap_or(SYSTEM_ROOTS)));
     let validation = tls::CertificateValidationContext {
-        trusted_ca: Some(file(tls.ca_certificates.as_deref().unwrap_or(SYSTEM_ROOTS))),
+        trusted_ca: if tls.credential.is_none() { roots() } else { None },
+        crl: tls.revoked.as_deref().map(file),
         match_typed_subject_alt_names: names.iter().map(|name| name_matcher(name)).collect(),
         ..Default::default()
     };
-    let validated = (!tls.insecure).then_some(ValidationContextType::ValidationContext(validation));
+    let validation = match &tls.credential {
+        None => ValidationContextType::ValidationContext(validation),
+        Some(name) => ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
+            default_validation_context: Some(validation),
+            validation_context_sds_secret_config: Some(secret(server_tls::roots_name(name))),
+            ..Default::default()
+        }),
+    };
+    let shown = tls.credential.as_deref().filter(|_| matches!(tls.mode, TlsMode::Mutual(_)));
     let certificates = match &tls.mode {
-        TlsMode::Mutual(certificate, key) => vec![tls::TlsCertificate {
+        TlsMode::Mutual(Some((certificate, key))) => vec![tls::TlsCertificate {
             certificate_chain: Some(file(certificate)),
             private_key: Some(file(key)),
             ..Default::default()
@@ -69,8 +80,12 @@ pub(crate) fn to_server(tls: &ClientTls, service: &Service, protocol: Protocol) 
     };
     let common = tls::CommonTlsContext {
         tls_certificates: certificates,
+        tls_certificate_sds_secret_configs: shown
+            .map(|name| secret(server_tls::secret_name(name)))
+            .into_iter()
+            .collect(),
         alpn_protocols: alpn.iter().map(ToString::to_string).collect(),
-        validation_context_type: validated,
+        validation_context_type: (!tls.insecure).then_some(validation),
         ..Default::default()
     };
     let host = Some(&service.key.host).filter(|host| !host.is_wildcard()).map(ToString::to_string);
@@ -80,6 +95,11 @@ pub(crate) fn to_server(tls: &ClientTls, service: &Service, protocol: Protocol) 
         ..Default::default()
     };
     transport_socket(ConfigType::TypedConfig(any(&context)))
+}
+
+/// A secret without which the upstream is there all the same: it would hold up all others.
+fn secret(name: String) -> tls::SdsSecretConfig {
+    tls::SdsSecretConfig { name, sds_config: ads_for_a_while() }
 }
 
 /// The server's side: any identity of a known trust domain.

@@ -5,10 +5,13 @@ use crate::scope::Scope;
 use crate::value::one_field;
 use crate::{endpoint, tls};
 use api::envoy::envoy::config::cluster::v3::cluster::TransportSocketMatch;
-use api::envoy::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
+use api::envoy::envoy::config::core::v3::{
+    ProxyProtocolConfig, TransportSocket, proxy_protocol_config::Version, transport_socket::ConfigType,
+};
+use api::envoy::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use api::envoy::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use api::envoy::google::protobuf::Struct;
-use config::{ClientTls, PortPolicy, Subset, TlsMode};
+use config::{ClientTls, PortPolicy, ProxyProtocol, Subset, TlsMode};
 use model::{Catalog, Port, Service, Sni};
 use std::collections::BTreeSet;
 
@@ -24,10 +27,15 @@ pub(crate) fn matches(
         r#match: Some(Struct::default()),
         transport_socket: Some(socket),
     };
+    // Who speaks the mesh's mTLS knows the caller from it, and would take this for a broken hello.
+    let outside = |socket| match policy.proxy_protocol {
+        None => plain(socket),
+        Some(version) => plain(announced(version, socket)),
+    };
     let mutual = || {
         let expected = expected(scope.catalog, service, policy.tls.as_ref());
-        let group = subset.and_then(|subset| endpoint::group(service, subset));
-        let sni = Sni { port: port.number, group, host: service.key.host.clone() };
+        let groups = subset.map(|subset| endpoint::groups(service, subset)).unwrap_or_default();
+        let sni = Sni { port: port.number, groups, host: service.key.host.clone() };
         (!expected.is_empty()).then(|| tls::upstream(sni.to_string(), port.protocol, &expected))
     };
     let by_mode = |socket| TransportSocketMatch {
@@ -36,16 +44,16 @@ pub(crate) fn matches(
         transport_socket: Some(socket),
     };
     match policy.tls.as_ref().map(|tls| &tls.mode) {
-        None => mutual().map(by_mode).into_iter().chain([plain(clear())]).collect(),
-        Some(TlsMode::Disable) => vec![plain(clear())],
+        None => mutual().map(by_mode).into_iter().chain([outside(clear())]).collect(),
+        Some(TlsMode::Disable) => vec![outside(clear())],
         // Endpoints that nobody knows to speak mTLS are spoken to so all the same.
         Some(TlsMode::IstioMutual) => match mutual() {
             Some(socket) => vec![by_mode(socket.clone()), plain(socket)],
-            None => vec![plain(clear())],
+            None => vec![outside(clear())],
         },
-        Some(TlsMode::Simple | TlsMode::Mutual(..)) => {
+        Some(TlsMode::Simple | TlsMode::Mutual(_)) => {
             let own = policy.tls.as_ref().map(|tls| tls::to_server(tls, service, port.protocol));
-            own.map(plain).into_iter().collect()
+            own.map(outside).into_iter().collect()
         }
     }
 }
@@ -54,6 +62,21 @@ fn clear() -> TransportSocket {
     TransportSocket {
         name: "envoy.transport_sockets.raw_buffer".to_owned(),
         config_type: Some(ConfigType::TypedConfig(any(&RawBuffer::default()))),
+    }
+}
+
+/// The same, begun with who asks whom (PROXY protocol).
+fn announced(version: ProxyProtocol, inside: TransportSocket) -> TransportSocket {
+    let version = match version {
+        ProxyProtocol::V1 => Version::V1,
+        ProxyProtocol::V2 => Version::V2,
+    };
+    let config = ProxyProtocolConfig { version: version.into(), ..Default::default() };
+    let socket =
+        ProxyProtocolUpstreamTransport { config: Some(config), transport_socket: Some(inside), ..Default::default() };
+    TransportSocket {
+        name: "envoy.transport_sockets.upstream_proxy_protocol".to_owned(),
+        config_type: Some(ConfigType::TypedConfig(any(&socket))),
     }
 }
 

@@ -11,6 +11,9 @@ use std::path::Path;
 /// The bootstrap upstream through which a proxy gets its own certificate: its agent's Unix socket, as with Istio.
 const SDS_UPSTREAM: &str = "sds-grpc";
 
+/// How long a proxy waits for a secret that nobody may have made.
+const SECRET_TIMEOUT_MS: u32 = 5000;
+
 pub(crate) fn number(value: u32) -> Option<UInt32Value> {
     Some(UInt32Value { value })
 }
@@ -81,6 +84,11 @@ pub(crate) fn authority(ip: IpAddr) -> String {
 /// "Ask for it on this stream."
 pub(crate) fn ads() -> Option<core::ConfigSource> {
     source(core::config_source::ConfigSourceSpecifier::Ads(core::AggregatedConfigSource {}))
+}
+
+/// The same, and go on without it if it does not come.
+pub(crate) fn ads_for_a_while() -> Option<core::ConfigSource> {
+    Some(core::ConfigSource { initial_fetch_timeout: milliseconds(SECRET_TIMEOUT_MS), ..ads()? })
 }
 
 /// "Ask your agent for it": keys never cross xDS.

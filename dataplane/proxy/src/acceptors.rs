@@ -1,15 +1,14 @@
 //! How TLS is taken from clients: one configuration for each way, made again when what it shows or trusts has changed.
 
+use crate::material::Material;
 use identity::{
     ClientAuth, EdgeClients, EdgeTls, Expected, Identity, IdentityError, edge_server_config, server_config,
 };
 use parking_lot::Mutex;
-use routing::{Admits, Clients, DownstreamTls, Place, Roots, RoutingTable, ServerSecret, Shows};
+use routing::{Admits, DownstreamTls, RoutingTable, Shows};
 use rustls::ServerConfig;
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// The configurations that were made.
 #[derive(Default)]
@@ -17,21 +16,9 @@ pub(crate) struct Acceptors(Mutex<HashMap<DownstreamTls, Made>>);
 
 struct Made {
     config: Arc<ServerConfig>,
-    /// The secrets that it was made of.
-    secrets: Vec<Arc<ServerSecret>>,
-    /// When its files were read, if there are any.
-    read: Option<Instant>,
+    material: Material,
 }
 
-/// What a configuration is made of.
-#[derive(Default)]
-struct Material {
-    secrets: Vec<Arc<ServerSecret>>,
-    reads_files: bool,
-}
-
-/// How old what was read of files may become before they are read again.
-const FILES_LAST: Duration = Duration::from_secs(10);
 /// Ways that are kept; no proxy has nearly as many, but tables come and go.
 const MOST: usize = 1024;
 
@@ -77,8 +64,7 @@ impl Acceptors {
 impl Made {
     fn is_current(&self, tls: &DownstreamTls, table: &RoutingTable) -> bool {
         let now = tls.secrets().map(|name| table.secrets.get(name));
-        let same = now.zip(&self.secrets).all(|(now, then)| now.is_some_and(|now| Arc::ptr_eq(now, then)));
-        same && self.read.is_none_or(|read| read.elapsed() < FILES_LAST)
+        self.material.is_current(now)
     }
 }
 
@@ -98,7 +84,9 @@ fn make(tls: &DownstreamTls, identity: &Identity, table: &RoutingTable) -> Resul
             let pairs = places.iter().map(|place| material.certificate(place, table));
             let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
             let trusted = match admits {
-                Admits::Clients(clients) => Some((clients, material.roots(clients, table)?)),
+                Admits::Clients(clients) => {
+                    Some((clients, material.roots(&clients.roots, clients.revoked.as_deref(), table)?))
+                }
                 Admits::Anyone | Admits::Mesh => None,
             };
             edge_server_config(&EdgeTls {
@@ -118,44 +106,5 @@ fn make(tls: &DownstreamTls, identity: &Identity, table: &RoutingTable) -> Resul
             })?
         }
     };
-    let read = material.reads_files.then(Instant::now);
-    Ok(Made { config, secrets: material.secrets, read })
-}
-
-// === impl Material ===
-
-impl Material {
-    fn certificate(&mut self, place: &Place, table: &RoutingTable) -> Result<(Vec<u8>, Vec<u8>), IdentityError> {
-        match place {
-            Place::Files(chain, key) => Ok((self.file(chain)?, self.file(key)?)),
-            Place::Secret(name) => match &*self.secret(name, table)? {
-                ServerSecret::Certificate(chain, key) => Ok((chain.clone(), key.clone())),
-                ServerSecret::Roots(..) => Err(IdentityError::Outside(format!("secret {name:?} holds no certificate"))),
-            },
-        }
-    }
-
-    fn roots(&mut self, clients: &Clients, table: &RoutingTable) -> Result<(Vec<u8>, Option<Vec<u8>>), IdentityError> {
-        let own = clients.revoked.as_deref().map(|path| self.file(path)).transpose()?;
-        match &clients.roots {
-            Roots::File(path) => Ok((self.file(path)?, own)),
-            Roots::Secret(name) => match &*self.secret(name, table)? {
-                ServerSecret::Roots(roots, revoked) => Ok((roots.clone(), own.or_else(|| revoked.clone()))),
-                ServerSecret::Certificate(..) => Err(IdentityError::Outside(format!("secret {name:?} holds no roots"))),
-            },
-        }
-    }
-
-    fn secret(&mut self, name: &Arc<str>, table: &RoutingTable) -> Result<Arc<ServerSecret>, IdentityError> {
-        let secret = table.secrets.get(name);
-        let secret = secret.ok_or_else(|| IdentityError::Outside(format!("secret {name:?} has not come")))?;
-        self.secrets.push(secret.clone());
-        Ok(secret.clone())
-    }
-
-    /// A few kilobytes, once in a while: not worth a thread of its own.
-    fn file(&mut self, path: &Path) -> Result<Vec<u8>, IdentityError> {
-        self.reads_files = true;
-        std::fs::read(path).map_err(|error| IdentityError::Outside(format!("{}: {error}", path.display())))
-    }
+    Ok(Made { config, material })
 }

@@ -1,14 +1,15 @@
 //! Connects to an endpoint: TCP or a Unix socket, with the mesh's mTLS where the endpoint takes it.
 
-use crate::ProxyError;
 use crate::destination::Destination;
 use crate::shared::Shared;
 use crate::stream::{Replay, Stream};
+use crate::{ProxyError, announcement};
 use identity::{peer_identity, server_name};
 use model::WorkloadIdentity;
 use routing::{Keepalive, Target};
 use std::io;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -41,7 +42,7 @@ pub(crate) async fn connect(shared: &Shared, destination: &Destination) -> Resul
 }
 
 async fn dial(shared: &Shared, destination: &Destination) -> io::Result<Connected> {
-    let tcp = match &destination.endpoint.facts.target {
+    let mut tcp = match &destination.endpoint.facts.target {
         Target::Socket(address) => TcpStream::connect(address).await?,
         Target::Name(name, port) => TcpStream::connect((&**name, *port)).await?,
         Target::Unix(path) => {
@@ -51,7 +52,10 @@ async fn dial(shared: &Shared, destination: &Destination) -> io::Result<Connecte
     };
     tcp.set_nodelay(true)?;
     keep_alive_as(&tcp, destination.settings.policy.keepalive.as_ref())?;
-    let Some((config, sni)) = destination.client(&shared.identity).map_err(io::Error::other)? else {
+    if let Some((version, between)) = destination.announced {
+        tcp.write_all(&announcement::header(version, between)).await?;
+    }
+    let Some((config, sni)) = destination.client(shared).map_err(io::Error::other)? else {
         return Ok(Connected { stream: Stream::Plain(tcp.into()), peer: None });
     };
     let host = match (&destination.endpoint.facts.target, sni) {

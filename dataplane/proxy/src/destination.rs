@@ -2,15 +2,17 @@
 
 use crate::body::RequestBody;
 use crate::http2::Multiplexed;
+use crate::shared::Shared;
 use crate::telemetry::Series;
 use hyper::client::conn::http1::SendRequest;
-use identity::{Expected, Identity, IdentityError, client_config, outside_client_config};
+use identity::{Expected, Identity, IdentityError, client_config};
 use parking_lot::{Mutex, RwLock};
 use routing::{
-    Discovery, Endpoint, Life, OutsideTls, RoutingTable, TransportOf, Upstream, UpstreamSettings, UpstreamTls,
+    Discovery, Endpoint, Life, ProxyProtocol, RoutingTable, TransportOf, Upstream, UpstreamSettings, UpstreamTls,
 };
 use rustls::ClientConfig;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -19,12 +21,24 @@ use tokio::sync::Notify;
 /// All destinations that were used and still are in the table, and what wakes those who wait for a connection to an
 /// upstream.
 #[derive(Default)]
-pub(crate) struct Destinations(RwLock<HashMap<u64, Arc<Destination>>>, Mutex<HashMap<Arc<str>, Arc<Notify>>>);
+pub(crate) struct Destinations(RwLock<HashMap<Key, Arc<Destination>>>, Mutex<HashMap<Arc<str>, Arc<Notify>>>);
+
+/// An endpoint; and between whom, where that is told to it, because a connection is then good for nobody else.
+type Key = (u64, Option<Between>);
+
+/// Who asks whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Between {
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+}
 
 /// One endpoint of one upstream.
 pub(crate) struct Destination {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) settings: Arc<UpstreamSettings>,
+    /// What it is told of who asks whom, before anything else.
+    pub(crate) announced: Option<(ProxyProtocol, Between)>,
     pub(crate) http2: Multiplexed,
     idle: Mutex<VecDeque<Idle>>,
     open: AtomicUsize,
@@ -61,16 +75,18 @@ const LOOKED_AT: usize = 8;
 impl Destinations {
     /// The destination for an endpoint that was picked. One for an original destination is not kept: the table does
     /// not know it, so nobody would ever take it away.
-    pub(crate) fn of(&self, upstream: &Upstream, endpoint: Arc<Endpoint>) -> Arc<Destination> {
-        if let Some(known) = self.0.read().get(&endpoint.id) {
+    pub(crate) fn of(&self, upstream: &Upstream, endpoint: Arc<Endpoint>, between: Between) -> Arc<Destination> {
+        let announced = upstream.settings.announces(&endpoint.facts).map(|version| (version, between));
+        let key = (endpoint.id, announced.map(|_| between));
+        if let Some(known) = self.0.read().get(&key) {
             return known.clone();
         }
         let freed = self.1.lock().entry(upstream.settings.name.clone()).or_default().clone();
-        let new = Arc::new(Destination::new(endpoint, upstream.settings.clone(), freed));
+        let new = Arc::new(Destination::new(endpoint, upstream.settings.clone(), announced, freed));
         if upstream.settings.discovery == Discovery::OriginalDestination {
             return new;
         }
-        self.0.write().entry(new.endpoint.id).or_insert(new).clone()
+        self.0.write().entry(key).or_insert(new).clone()
     }
 
     /// Forgets what is not in `table`, and closes what waited for longer than `idle`.
@@ -78,21 +94,29 @@ impl Destinations {
         let endpoints = table.upstreams.values().flat_map(|upstream| &upstream.endpoints);
         let known: HashSet<u64> = endpoints.map(|endpoint| endpoint.id).collect();
         let mut all = self.0.write();
-        all.retain(|id, _| known.contains(id));
+        all.retain(|(id, _), _| known.contains(id));
         self.1.lock().retain(|name, _| table.upstreams.contains_key(name));
         for destination in all.values() {
             destination.expire(idle);
         }
+        // Callers go, and with them what was for them alone.
+        all.retain(|(_, between), destination| between.is_none() || !destination.is_forgotten());
     }
 }
 
 // === impl Destination ===
 
 impl Destination {
-    fn new(endpoint: Arc<Endpoint>, settings: Arc<UpstreamSettings>, freed: Arc<Notify>) -> Self {
+    fn new(
+        endpoint: Arc<Endpoint>,
+        settings: Arc<UpstreamSettings>,
+        announced: Option<(ProxyProtocol, Between)>,
+        freed: Arc<Notify>,
+    ) -> Self {
         Self {
             endpoint,
             settings,
+            announced,
             http2: Multiplexed::default(),
             idle: Mutex::default(),
             open: AtomicUsize::new(0),
@@ -105,22 +129,20 @@ impl Destination {
     /// How TLS is spoken to it, and the server name to send.
     ///
     /// # Errors
-    /// If the files of TLS that is not the mesh's cannot be used.
-    pub(crate) fn client(&self, identity: &Identity) -> Result<Option<(Arc<ClientConfig>, &str)>, IdentityError> {
-        let (config, sni) = match self.settings.transport(&self.endpoint.facts) {
-            TransportOf::Clear => return Ok(None),
-            TransportOf::Mesh(tls) => (self.tls.get_or_init(|| mesh_config(identity, tls)).clone(), &tls.sni),
-            TransportOf::Outside(tls) => {
-                let config = if let Some(config) = self.tls.get() {
-                    config.clone()
-                } else {
-                    let made = outside_config(tls)?;
-                    self.tls.get_or_init(|| made).clone()
-                };
-                (config, &tls.sni)
+    /// If the secrets or files of TLS that is not the mesh's cannot be used.
+    pub(crate) fn client(&self, shared: &Shared) -> Result<Option<(Arc<ClientConfig>, &str)>, IdentityError> {
+        Ok(match self.settings.transport(&self.endpoint.facts) {
+            TransportOf::Clear => None,
+            TransportOf::Mesh(tls) => {
+                Some((self.tls.get_or_init(|| mesh_config(&shared.identity, tls)).clone(), &*tls.sni))
             }
-        };
-        Ok(Some((config, sni)))
+            TransportOf::Outside(tls) => Some((shared.client(tls)?, &*tls.sni)),
+        })
+    }
+
+    /// Whether nobody uses it, and nothing waits in it.
+    fn is_forgotten(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) == 1 && self.idle.lock().is_empty() && self.http2.is_empty()
     }
 
     /// Whether no HTTP/1 connection is open.
@@ -192,12 +214,6 @@ impl Destination {
 fn mesh_config(identity: &Identity, tls: &UpstreamTls) -> Arc<ClientConfig> {
     let alpn: Vec<&[u8]> = tls.alpn.iter().map(String::as_bytes).collect();
     client_config(identity, Expected::Exactly(Arc::new(tls.expected.clone())), &alpn)
-}
-
-fn outside_config(tls: &OutsideTls) -> Result<Arc<ClientConfig>, IdentityError> {
-    let alpn: Vec<&[u8]> = tls.alpn.iter().map(String::as_bytes).collect();
-    let certificate = tls.certificate.as_ref().map(|(chain, key)| (chain.as_path(), key.as_path()));
-    outside_client_config(tls.roots.as_deref(), &tls.names, certificate, &alpn)
 }
 
 // === impl Connection ===

@@ -6,6 +6,7 @@
 
 use crate::attempt::Answered;
 use crate::body::{Kept, RequestBody, ResponseBody};
+use crate::destination::Between;
 use crate::event::Event;
 use crate::exchange::{Asked, Exchange, Sent as Passed, own_answer};
 use crate::sending::{Again, Outgoing, Refusal, Sending, Sent, passed};
@@ -201,6 +202,7 @@ impl Caller {
             retries: &way.retries,
             hash: alike.hash,
             destination: self.destination,
+            between: self.between(),
             counts_attempts: route.counts_attempts && self.direction == Direction::Outbound,
         };
         let (end, began) = (outgoing.end.clone(), Instant::now());
@@ -382,9 +384,14 @@ impl Caller {
             };
             headers::address(&mut head, &shadow::authority(authority), path, is_http2);
             let body = body.map(Kept::copy);
-            let shadow = Shadow { upstream: upstream.clone(), head, body, destination: self.destination };
+            let (destination, between) = (self.destination, self.between());
+            let shadow = Shadow { upstream: upstream.clone(), head, body, destination, between };
             shadow.send(&self.shared, way.timeout);
         }
+    }
+
+    fn between(&self) -> Between {
+        Between { source: self.address, destination: self.destination }
     }
 
     fn series(&self) -> Arc<Series> {

@@ -7,10 +7,12 @@
 //! ```
 
 mod acceptors;
+mod announcement;
 mod attempt;
 mod body;
 mod connect;
 mod connection;
+mod connectors;
 mod decision;
 mod destination;
 mod detect;
@@ -22,6 +24,7 @@ mod hello;
 mod http;
 mod http2;
 mod listen;
+mod material;
 mod open;
 mod outside;
 mod overrides;
@@ -35,6 +38,7 @@ mod state;
 mod stream;
 mod tcp;
 mod telemetry;
+mod tunnel;
 mod upgrade;
 
 pub use error::ProxyError;

@@ -87,7 +87,7 @@ pub(crate) fn widen(shared: &Arc<Shared>, upstream: &Upstream, destination: &Arc
 }
 
 /// Lets a connection run until it ends of itself or everything does.
-fn drive(shared: &Shared, connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
+pub(crate) fn drive(shared: &Shared, connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
     let abort = shared.abort.clone();
     shared.upstreams.spawn(async move {
         tokio::select! {

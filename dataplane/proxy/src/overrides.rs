@@ -5,13 +5,14 @@ use routing::RetryPolicy;
 use std::time::Duration;
 
 /// The fields, which go no further (Envoy's router documentation).
-pub(crate) const FIELDS: [HeaderName; 6] = [
+pub(crate) const FIELDS: [HeaderName; 7] = [
     HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
     HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms"),
     HeaderName::from_static("x-envoy-max-retries"),
     HeaderName::from_static("x-envoy-retry-on"),
     HeaderName::from_static("x-envoy-retry-grpc-on"),
     HeaderName::from_static("x-envoy-retriable-status-codes"),
+    HeaderName::from_static("x-envoy-retriable-header-names"),
 ];
 
 /// Lets what `headers` say go before what the route says. What cannot be read says nothing.
@@ -21,7 +22,7 @@ pub(crate) fn apply(headers: &HeaderMap, retries: &mut RetryPolicy, timeout: &mu
     }
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let time = |name: &HeaderName| text(name).and_then(|text| text.parse().ok()).map(Duration::from_millis);
-    let [whole, per_try, attempts, on, grpc, statuses] = &FIELDS;
+    let [whole, per_try, attempts, on, grpc, statuses, fields] = &FIELDS;
     if let Some(limit) = time(whole) {
         *timeout = Some(limit).filter(|limit| !limit.is_zero());
     }
@@ -33,6 +34,9 @@ pub(crate) fn apply(headers: &HeaderMap, retries: &mut RetryPolicy, timeout: &mu
     }
     if let Some(statuses) = text(statuses) {
         retries.add_statuses(statuses.split(',').filter_map(|status| status.trim().parse().ok()));
+    }
+    if let Some(fields) = text(fields) {
+        retries.add_fields(fields.split(',').filter_map(|name| name.trim().parse().ok()));
     }
     if let Some(attempts) = text(attempts).and_then(|text| text.parse().ok()) {
         retries.attempts = attempts;

@@ -6,7 +6,7 @@
 
 use crate::attempt::{Answered, Failure, Kind, attempt};
 use crate::body::{Repeat, RequestBody};
-use crate::destination::Destination;
+use crate::destination::{Between, Destination};
 use crate::event::Event;
 use crate::exchange::grpc_status;
 use crate::shared::Shared;
@@ -42,6 +42,8 @@ pub(crate) struct Sending<'a> {
     pub(crate) hash: Option<u64>,
     /// Where the caller was going.
     pub(crate) destination: SocketAddr,
+    /// Who asks whom, for upstreams that are told.
+    pub(crate) between: Between,
     /// Whether the upstream is told how often the request was tried.
     pub(crate) counts_attempts: bool,
 }
@@ -74,6 +76,7 @@ impl Sending<'_> {
         let Outgoing { mut request, again, end } = outgoing;
         let (upstream, limits) = (self.upstream, &self.upstream.settings.policy.limits);
         let place = upstream.usage.begin(UseKind::Request, limits).ok_or_else(|| self.overflow("requests"))?;
+        upstream.usage.note(limits, self.shared.now());
         let (mut tried, mut left, mut stale) = (Vec::new(), self.retries.attempts, STALE_LIMIT);
         let mut backoff = self.retries.backoff;
         let mut number: u32 = 1;
@@ -89,15 +92,15 @@ impl Sending<'_> {
                 request.headers_mut().insert(ATTEMPT_COUNT, HeaderValue::from(number));
             }
             let id = endpoint.id;
-            let destination = self.shared.destinations.of(upstream, endpoint);
+            let destination = self.shared.destinations.of(upstream, endpoint, self.between);
             let mut waits = true;
             match self.try_once(&destination, request, end.as_ref()).await {
                 Ok(answered) => {
                     let (status, grpc) = (answered.response.status(), grpc_status(answered.response.headers()));
                     self.report(&destination, Report::Status(http_status(status.as_u16(), grpc)));
-                    let wants = self.retries.wants(status.as_u16(), grpc);
+                    let wants = self.retries.wants(status.as_u16(), grpc, answered.response.headers());
                     let repeated = again.as_ref().filter(|_| wants && left > 0).and_then(Again::request);
-                    let Some((repeated, retry)) = repeated.zip(upstream.usage.begin(UseKind::Retry, limits)) else {
+                    let Some((repeated, retry)) = repeated.zip(self.retry()) else {
                         let exhausted = wants && self.retries.attempts > 0;
                         let flag = if exhausted { Flag::RetryLimit } else { Flag::None };
                         return Ok(Sent { answered, destination, flag, place });
@@ -110,7 +113,7 @@ impl Sending<'_> {
                         self.report(&destination, Report::Nothing);
                     }
                     let free = stale > 0 && self.is_free(&failure);
-                    let retry = (!free).then(|| upstream.usage.begin(UseKind::Retry, limits));
+                    let retry = (!free).then(|| self.retry());
                     let may_repeat = free || (left > 0 && self.is_retried(failure.kind) && retry.is_some());
                     let refusal = self.refusal(&failure);
                     let kind = failure.kind;
@@ -152,6 +155,11 @@ impl Sending<'_> {
                 Err(Failure { request: None, kind: Kind::Late, reason: format!("no answer within {limit:?}") })
             }
         }
+    }
+
+    /// Leave for one more retry.
+    fn retry(&self) -> Option<Use> {
+        self.upstream.usage.begin_retry(&self.upstream.settings.policy.limits, self.shared.now())
     }
 
     /// Whether it may be sent again without counting as a retry: nothing of it was looked at.

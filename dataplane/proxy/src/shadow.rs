@@ -2,6 +2,7 @@
 
 use crate::attempt::attempt;
 use crate::body::{Part, RequestBody};
+use crate::destination::Between;
 use crate::exchange::Carrier;
 use crate::shared::Shared;
 use http::Request;
@@ -25,6 +26,8 @@ pub(crate) struct Shadow {
     pub(crate) body: Option<oneshot::Receiver<VecDeque<Part>>>,
     /// Where the caller was going.
     pub(crate) destination: SocketAddr,
+    /// Who asks whom, for upstreams that are told.
+    pub(crate) between: Between,
 }
 
 /// How long a copy may take, where the route has no time of its own.
@@ -53,7 +56,7 @@ impl Shadow {
         let _place = self.upstream.usage.begin(UseKind::Request, &self.upstream.settings.policy.limits)?;
         let wanted = Wanted { destination: self.destination, hash: None, tried: &[], now: shared.now() };
         let endpoint = self.upstream.pick(&wanted, rand::random)?;
-        let destination = shared.destinations.of(&self.upstream, endpoint);
+        let destination = shared.destinations.of(&self.upstream, endpoint, self.between);
         let request = Request::from_parts(self.head, body);
         let answered = attempt(shared, &self.upstream, &destination, request).await.ok()?;
         let mut body = pin!(answered.response.into_body());

@@ -2,12 +2,13 @@
 
 use crate::Settings;
 use crate::acceptors::Acceptors;
+use crate::connectors::Connectors;
 use crate::destination::Destinations;
 use crate::telemetry::Telemetry;
 use arc_swap::ArcSwap;
 use identity::{Identity, IdentityError};
-use routing::{DownstreamTls, RoutingTable};
-use rustls::ServerConfig;
+use routing::{DownstreamTls, OutsideTls, RoutingTable};
+use rustls::{ClientConfig, ServerConfig};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) shadows: Arc<Semaphore>,
     began: Instant,
     acceptors: Acceptors,
+    connectors: Connectors,
 }
 
 // === impl Shared ===
@@ -53,6 +55,7 @@ impl Shared {
             abort: CancellationToken::new(),
             began: Instant::now(),
             acceptors: Acceptors::default(),
+            connectors: Connectors::default(),
         }
     }
 
@@ -64,5 +67,10 @@ impl Shared {
     /// How TLS is taken at this moment; see [`Acceptors::of`].
     pub(crate) fn server(&self, tls: &DownstreamTls) -> Result<Arc<ServerConfig>, IdentityError> {
         self.acceptors.of(tls, &self.identity, &self.table.load())
+    }
+
+    /// How TLS is spoken to a server outside of the mesh at this moment; see [`Connectors::of`].
+    pub(crate) fn client(&self, tls: &OutsideTls) -> Result<Arc<ClientConfig>, IdentityError> {
+        self.connectors.of(tls, &self.table.load())
     }
 }

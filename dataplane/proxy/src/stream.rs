@@ -27,7 +27,14 @@ pub(crate) enum Stream {
     Client(Box<client::TlsStream<Replay>>),
     /// An application's Unix socket.
     Unix(UnixStream),
+    /// What an HTTP request carries.
+    Tunnel(Box<dyn Carried>),
 }
+
+/// Bytes in both directions, whatever they are carried in.
+pub(crate) trait Carried: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug> Carried for T {}
 
 // === impl Replay ===
 
@@ -89,14 +96,14 @@ impl Stream {
             Self::Plain(replay) => Some(&replay.tcp),
             Self::Server(tls) => Some(&tls.get_ref().0.tcp),
             Self::Client(tls) => Some(&tls.get_ref().0.tcp),
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Tunnel(_) => None,
         }
     }
 
     /// The TLS session, if there is one.
     pub(crate) fn tls(&self) -> Option<&CommonState> {
         match self {
-            Self::Plain(_) | Self::Unix(_) => None,
+            Self::Plain(_) | Self::Unix(_) | Self::Tunnel(_) => None,
             Self::Server(tls) => Some(tls.get_ref().1),
             Self::Client(tls) => Some(tls.get_ref().1),
         }
@@ -118,6 +125,7 @@ impl AsyncRead for Stream {
             Self::Server(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Client(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tunnel(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -129,6 +137,7 @@ impl AsyncWrite for Stream {
             Self::Server(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Client(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tunnel(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -142,6 +151,7 @@ impl AsyncWrite for Stream {
             Self::Server(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Client(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tunnel(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -155,6 +165,7 @@ impl AsyncWrite for Stream {
             Self::Server(stream) => Pin::new(stream).poll_flush(cx),
             Self::Client(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tunnel(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -164,6 +175,7 @@ impl AsyncWrite for Stream {
             Self::Server(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Client(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tunnel(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Bytes: from a caller to an endpoint and back, each direction ended as it was ended there.
 
-use crate::connect::connect;
-use crate::destination::Destination;
+use crate::connect::{Connected, connect};
+use crate::destination::{Between, Destination};
 use crate::exchange::Busy;
 use crate::shared::Shared;
 use crate::stream::Stream;
 use crate::telemetry::Bytes;
+use crate::{ProxyError, tunnel};
 use model::WorkloadIdentity;
 use prometheus_client::metrics::counter::Counter;
 use routing::{Direction, Report, StreamHandler, Upstream, UseKind, Wanted};
@@ -64,7 +65,8 @@ impl Caller<'_> {
                 break;
             }
             tried.push(endpoint.id);
-            let destination = self.shared.destinations.of(&upstream, endpoint);
+            let between = Between { source: self.address, destination: self.destination };
+            let destination = self.shared.destinations.of(&upstream, endpoint, between);
             match self.join(&mut stream, &upstream, &destination, handler, began).await {
                 Ok(()) => return,
                 Err(error) => {
@@ -88,10 +90,10 @@ impl Caller<'_> {
         destination: &Destination,
         handler: &StreamHandler,
         began: Instant,
-    ) -> Result<(), crate::ProxyError> {
+    ) -> Result<(), ProxyError> {
         let busy = Busy::new(&destination.endpoint);
         let mut connected = tokio::select! {
-            connected = connect(self.shared, destination) => connected?,
+            connected = self.reach(destination, handler) => connected?,
             () = self.cut.cancelled() => {
                 stream.reset_on_close();
                 return Ok(());
@@ -128,6 +130,15 @@ impl Caller<'_> {
             connected.stream.reset_on_close();
         }
         Ok(())
+    }
+
+    /// Connects, and has the upstream connect further if `handler` says so.
+    async fn reach(&self, destination: &Destination, handler: &StreamHandler) -> Result<Connected, ProxyError> {
+        let connected = connect(self.shared, destination).await?;
+        match &handler.tunnel {
+            None => Ok(connected),
+            Some(tunnel) => tunnel::open(self.shared, destination, connected, tunnel).await,
+        }
     }
 
     async fn copy(&self, caller: &mut Stream, upstream: &mut Stream, bytes: &Bytes, handler: &StreamHandler) -> Copied {

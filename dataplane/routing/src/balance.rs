@@ -57,7 +57,7 @@ impl Balance {
             levels: priorities.into_iter().map(|priority| Level::new(of(priority), policy.choice)).collect(),
             choice: policy.choice,
             warmup: policy.warmup,
-            outliers: policy.outliers,
+            outliers: policy.outliers.clone(),
         }
     }
 

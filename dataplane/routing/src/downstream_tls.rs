@@ -185,7 +185,8 @@ fn name(matcher: &proto::SubjectAltNameMatcher) -> Result<String, String> {
     }
 }
 
-fn file(source: Option<&DataSource>, field: &str) -> Result<PathBuf, String> {
+/// The file that `source`, a field of this name, says.
+pub(crate) fn file(source: Option<&DataSource>, field: &str) -> Result<PathBuf, String> {
     match source.and_then(|source| source.specifier.as_ref()) {
         Some(Specifier::Filename(path)) => Ok(path.into()),
         _ => Err(format!("{field}: filename is expected")),

@@ -22,6 +22,7 @@ mod load;
 mod mutation;
 mod names;
 mod policy;
+mod recent;
 mod redirect;
 mod resources;
 mod retry;
@@ -34,6 +35,7 @@ mod table;
 mod text_match;
 mod trust;
 mod upstream;
+mod upstream_tls;
 mod usage;
 
 pub use asked::Asked;
@@ -45,7 +47,7 @@ pub use error::Rejection;
 pub use fault::{Abort, Fault};
 pub use forward::{Forward, Target as RouteTarget};
 pub use hash::{Alike, source_hash};
-pub use listener::{Beginning, Chain, Direction, Handler, HttpHandler, Listener, RouteSource, StreamHandler};
+pub use listener::{Beginning, Chain, Direction, Handler, HttpHandler, Listener, RouteSource, StreamHandler, Tunnel};
 pub use load::{Load, Report};
 pub use mutation::{Context, Mutation};
 pub use names::Name;
@@ -56,7 +58,6 @@ pub use retry::{Failure, RetryPolicy};
 pub use route::{Action, Answer, Route, RouteTable};
 pub use server_secret::ServerSecret;
 pub use table::RoutingTable;
-pub use upstream::{
-    Discovery, HttpVersion, OutsideTls, Transport, TransportOf, Upstream, UpstreamSettings, UpstreamTls,
-};
+pub use upstream::{Discovery, HttpVersion, Upstream, UpstreamSettings};
+pub use upstream_tls::{OutsideTls, ProxyProtocol, Transport, TransportOf, UpstreamTls};
 pub use usage::{Kind as UseKind, Usage, Use};

@@ -84,6 +84,17 @@ pub struct StreamHandler {
     pub longest: Option<Duration>,
     /// Whether the same callers come to the same endpoints.
     pub by_source: bool,
+    /// Through what they are carried on from there.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// Bytes are carried in an HTTP request to the upstream, which brings them to somebody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// To whom: `HOST:PORT`.
+    pub to: Arc<str>,
+    /// Whether it is asked for with POST instead of CONNECT.
+    pub by_post: bool,
 }
 
 /// How requests are handled.
@@ -371,6 +382,9 @@ impl StreamHandler {
             idle: crate::decode::duration(proxy.idle_timeout.as_ref()),
             longest: crate::decode::duration(proxy.max_downstream_connection_duration.as_ref()),
             by_source: !proxy.hash_policy.is_empty(),
+            tunnel: proxy
+                .tunneling_config
+                .map(|tunnel| Tunnel { to: tunnel.hostname.into(), by_post: tunnel.use_post }),
         })
     }
 

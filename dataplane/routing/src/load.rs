@@ -94,6 +94,7 @@ impl Load {
     /// Counts how something ended; whether it failed so often in a row that it should be left out.
     pub(crate) fn report(&self, report: Report, outliers: &Outliers) -> bool {
         let (is_failure, is_gateway) = match report {
+            Report::Status(status) if !outliers.statuses.is_empty() => (outliers.statuses.contains(&status), false),
             Report::Status(status) => (status >= 500, (502..=504).contains(&status)),
             Report::Connected => (false, false),
             Report::Nothing if outliers.local.is_some() => return exceeds(&self.rows.local, true, outliers.local),

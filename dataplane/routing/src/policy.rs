@@ -2,8 +2,11 @@
 
 use crate::decode::{duration, unpack};
 use api::envoy::envoy::config::cluster::v3 as proto;
+use api::envoy::envoy::config::common::matcher::v3::match_predicate::Rule;
 use api::envoy::envoy::config::core::v3::HttpProtocolOptions as Common;
+use api::envoy::envoy::config::route::v3::{HeaderMatcher, header_matcher::HeaderMatchSpecifier};
 use api::envoy::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use api::envoy::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use api::envoy::google::protobuf::UInt32Value;
 use proto::cluster::{LbConfig, LbPolicy, SlowStartConfig};
 use std::time::Duration;
@@ -35,6 +38,8 @@ pub struct Limits {
     pub retries: u32,
     /// Retries as a percentage of the requests, and how many there may always be.
     pub retry_budget: Option<(f64, u32)>,
+    /// How long requests count for that share beside those under way.
+    pub retry_interval: Option<Duration>,
 }
 
 /// How long HTTP connections live.
@@ -84,8 +89,10 @@ pub(crate) struct Warmup {
 }
 
 /// When an endpoint that fails is left out for a while.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outliers {
+    /// The statuses that are failures; 5xx if there are none.
+    pub(crate) statuses: Vec<u16>,
     /// Failures in a row; not counted if absent.
     pub(crate) any: Option<u32>,
     pub(crate) gateway: Option<u32>,
@@ -128,7 +135,12 @@ impl Policy {
             keepalive: upstream.upstream_connection_options.as_ref().and_then(Keepalive::parse),
             choice,
             warmup: warmup.and_then(Warmup::parse),
-            outliers: upstream.outlier_detection.as_ref().map(|outliers| Outliers::parse(outliers, upstream)),
+            outliers: match &upstream.outlier_detection {
+                Some(outliers) => {
+                    Some(Outliers { statuses: failures(upstream)?, ..Outliers::parse(outliers, upstream) })
+                }
+                None => None,
+            },
         })
     }
 }
@@ -145,6 +157,32 @@ fn maglev_size(upstream: &proto::Cluster) -> u64 {
         Some(LbConfig::MaglevLbConfig(config)) => config.table_size.as_ref().map_or(MAGLEV, |size| size.value),
         _ => MAGLEV,
     }
+}
+
+fn http_options(upstream: &proto::Cluster) -> Option<HttpProtocolOptions> {
+    let any = upstream.typed_extension_protocol_options.values().next();
+    any.and_then(unpack::<HttpProtocolOptions>)?.ok()
+}
+
+/// The statuses of a match on `:status`, such as `502|503`.
+fn failures(upstream: &proto::Cluster) -> Result<Vec<u16>, String> {
+    let matcher = http_options(upstream).and_then(|options| options.outlier_detection?.error_matcher?.rule);
+    let Some(rule) = matcher else { return Ok(Vec::new()) };
+    let statuses = match &rule {
+        Rule::HttpResponseHeadersMatch(matches) => statuses(&matches.headers),
+        _ => None,
+    };
+    statuses.ok_or_else(|| "outlier_detection.error_matcher: a match on :status, STATUS|STATUS, is accepted".to_owned())
+}
+
+fn statuses(headers: &[HeaderMatcher]) -> Option<Vec<u16>> {
+    let [status] = headers else { return None };
+    let Some(HeaderMatchSpecifier::StringMatch(matcher)) = &status.header_match_specifier else { return None };
+    let Some(MatchPattern::SafeRegex(regex)) = &matcher.match_pattern else { return None };
+    if status.name != ":status" || status.invert_match {
+        return None;
+    }
+    regex.regex.split('|').map(|status| status.parse().ok()).collect()
 }
 
 fn value(number: Option<&UInt32Value>) -> Option<u32> {
@@ -169,6 +207,9 @@ impl Limits {
             pending: limit(|of| of.max_pending_requests.as_ref(), 1024),
             requests: limit(|of| of.max_requests.as_ref(), 1024),
             retries: limit(|of| of.max_retries.as_ref(), 3),
+            retry_interval: thresholds
+                .and_then(|thresholds| duration(thresholds.retry_budget.as_ref()?.budget_interval.as_ref()))
+                .filter(|interval| !interval.is_zero()),
             retry_budget: budget,
         }
     }
@@ -181,8 +222,7 @@ impl Life {
         use api::envoy::envoy::extensions::upstreams::http::v3::http_protocol_options::{
             UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
         };
-        let any = upstream.typed_extension_protocol_options.values().next();
-        let Some(Ok(options)) = any.and_then(unpack::<HttpProtocolOptions>) else { return Self::default() };
+        let Some(options) = http_options(upstream) else { return Self::default() };
         let http2 = match options.upstream_protocol_options {
             Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => match explicit.protocol_config {
                 Some(ProtocolConfig::Http2ProtocolOptions(http2)) => Some(http2),
@@ -256,6 +296,7 @@ impl Outliers {
         #[expect(clippy::cast_sign_loss, reason = "clamped to a percentage")]
         let least_healthy_percent = panic.map_or(50.0, |percent| percent.value).clamp(0.0, 100.0) as u32;
         Self {
+            statuses: Vec::new(),
             any: enforced(outliers.consecutive_5xx.as_ref(), outliers.enforcing_consecutive_5xx.as_ref(), (5, 100)),
             gateway: enforced(
                 outliers.consecutive_gateway_failure.as_ref(),

@@ -96,7 +96,8 @@ impl Resources {
             type_url::ROUTE => self.listeners.values().flat_map(|listener| named_routes(listener)).cloned().collect(),
             type_url::SECRET => {
                 let shown = self.listeners.values().flat_map(|listener| listener.secrets()).cloned();
-                shown.chain([trust::ROOTS.into()]).collect()
+                let to_upstreams = self.settings.values().flat_map(|settings| settings.secrets()).cloned();
+                shown.chain(to_upstreams).chain([trust::ROOTS.into()]).collect()
             }
             _ => BTreeSet::new(),
         }

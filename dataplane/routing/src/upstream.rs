@@ -4,25 +4,15 @@ use crate::balance::Balance;
 use crate::decode::{duration, message, unpack};
 use crate::endpoint::{self, Facts};
 use crate::policy::Policy;
+use crate::upstream_tls::{OutsideTls, ProxyProtocol, Transport, TransportOf, UpstreamTls};
 use crate::{Endpoint, Load, Rejection, Report, Usage, Wanted};
 use api::envoy::envoy::config::cluster::v3 as proto;
-use api::envoy::envoy::config::core::v3::{
-    DataSource, TransportSocket, data_source::Specifier, transport_socket::ConfigType,
-};
-use api::envoy::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
-use api::envoy::envoy::extensions::transport_sockets::tls::v3::{
-    UpstreamTlsContext, common_tls_context::ValidationContextType,
-};
 use api::envoy::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use api::envoy::envoy::extensions::upstreams::http::v3::http_protocol_options::{
     UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
 };
-use api::envoy::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use api::envoy::google::protobuf::value::Kind;
-use model::WorkloadIdentity;
 use proto::cluster::{ClusterDiscoveryType, DiscoveryType};
-use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -56,6 +46,8 @@ pub struct UpstreamSettings {
     pub tls: Option<UpstreamTls>,
     /// How all other endpoints are spoken to.
     pub otherwise: Transport,
+    /// Whether those are first told who asks whom.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Its limits and choices.
     pub policy: Policy,
     listed: Vec<Facts>,
@@ -81,54 +73,6 @@ pub enum HttpVersion {
     Http2,
     /// The caller's.
     AsAsked,
-}
-
-/// How TLS is spoken to an upstream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UpstreamTls {
-    /// The server name that is sent.
-    pub sni: Arc<str>,
-    /// What is offered in ALPN.
-    pub alpn: Vec<String>,
-    /// Who may answer.
-    pub expected: BTreeSet<WorkloadIdentity>,
-}
-
-/// How endpoints are spoken to that do not say so themselves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Transport {
-    /// In the clear.
-    Clear,
-    /// With the mesh's mTLS.
-    Mesh(UpstreamTls),
-    /// With TLS that is not the mesh's.
-    Outside(OutsideTls),
-}
-
-/// How one endpoint is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TransportOf<'a> {
-    /// In the clear.
-    Clear,
-    /// With the mesh's mTLS.
-    Mesh(&'a UpstreamTls),
-    /// With TLS that is not the mesh's.
-    Outside(&'a OutsideTls),
-}
-
-/// TLS towards a server outside of the mesh.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutsideTls {
-    /// The server name that is sent; that of the endpoint if empty.
-    pub sni: Arc<str>,
-    /// What is offered in ALPN.
-    pub alpn: Vec<String>,
-    /// The file of the roots; any certificate will do if absent.
-    pub roots: Option<PathBuf>,
-    /// The names of which the server must show one; the server name if empty.
-    pub names: Vec<String>,
-    /// The files of a certificate of our own and of its key.
-    pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
 /// Numbers endpoints. Starts where no small test number is, so that mistaken identities show.
@@ -195,7 +139,10 @@ impl UpstreamSettings {
         let listed = upstream.load_assignment.as_ref().map(endpoint::parse).transpose().map_err(reject)?;
         let mutual = upstream.transport_socket_matches.iter().find(|matches| matches.name == "tlsMode-istio");
         let others = upstream.transport_socket_matches.iter().find(|matches| matches.name != "tlsMode-istio");
-        let otherwise = others.and_then(|matches| matches.transport_socket.as_ref()).map(Transport::parse);
+        let otherwise = others.and_then(|matches| matches.transport_socket.as_ref());
+        let (proxy_protocol, otherwise) =
+            otherwise.map(ProxyProtocol::unwrap).transpose().map_err(reject)?.unwrap_or_default();
+        let otherwise = otherwise.as_ref().map(Transport::parse);
         let tls = mutual.and_then(|matches| matches.transport_socket.as_ref()).map(UpstreamTls::parse);
         Ok(Self {
             host: host(&upstream).into(),
@@ -205,6 +152,7 @@ impl UpstreamSettings {
             connect_timeout: duration(upstream.connect_timeout.as_ref()),
             tls: tls.transpose().map_err(reject)?,
             otherwise: otherwise.transpose().map_err(reject)?.unwrap_or(Transport::Clear),
+            proxy_protocol,
             policy: Policy::parse(&upstream).map_err(reject)?,
             listed: listed.unwrap_or_default(),
         })
@@ -218,9 +166,25 @@ impl UpstreamSettings {
             && self.http == other.http
             && self.tls == other.tls
             && self.otherwise == other.otherwise
+            && self.proxy_protocol == other.proxy_protocol
             && self.policy.life == other.policy.life
             && self.policy.keepalive == other.policy.keepalive
             && self.connect_timeout == other.connect_timeout
+    }
+
+    /// How an endpoint is told who asks whom, before anything else.
+    pub fn announces(&self, facts: &Facts) -> Option<ProxyProtocol> {
+        self.proxy_protocol.filter(|_| !matches!(self.transport(facts), TransportOf::Mesh(_)))
+    }
+
+    /// The names of the secrets that it needs.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &Arc<str>> {
+        match &self.otherwise {
+            Transport::Outside(tls) => Some(tls),
+            Transport::Clear | Transport::Mesh(_) => None,
+        }
+        .into_iter()
+        .flat_map(OutsideTls::secrets)
     }
 
     /// How an endpoint is spoken to.
@@ -266,90 +230,5 @@ impl HttpVersion {
             },
             _ => Self::AsAsked,
         })
-    }
-}
-
-// === impl Transport ===
-
-impl Transport {
-    fn parse(socket: &TransportSocket) -> Result<Self, String> {
-        let Some(ConfigType::TypedConfig(any)) = &socket.config_type else {
-            return Err("transport_socket: typed_config is expected".into());
-        };
-        if unpack::<RawBuffer>(any).is_some() {
-            return Ok(Self::Clear);
-        }
-        let common = context(socket)?.common_tls_context.unwrap_or_default();
-        match common.validation_context_type {
-            Some(ValidationContextType::CombinedValidationContext(_)) => Ok(Self::Mesh(UpstreamTls::parse(socket)?)),
-            _ => Ok(Self::Outside(OutsideTls::parse(socket)?)),
-        }
-    }
-}
-
-fn context(socket: &TransportSocket) -> Result<UpstreamTlsContext, String> {
-    let Some(ConfigType::TypedConfig(any)) = &socket.config_type else {
-        return Err("transport_socket: typed_config is expected".into());
-    };
-    unpack::<UpstreamTlsContext>(any)
-        .ok_or_else(|| format!("transport_socket: {:?}: UpstreamTlsContext is accepted", any.type_url))?
-        .map_err(|error| error.to_string())
-}
-
-// === impl OutsideTls ===
-
-impl OutsideTls {
-    fn parse(socket: &TransportSocket) -> Result<Self, String> {
-        let context = context(socket)?;
-        let common = context.common_tls_context.unwrap_or_default();
-        let file = |source: Option<&DataSource>| match source.and_then(|source| source.specifier.as_ref()) {
-            Some(Specifier::Filename(path)) => Ok(PathBuf::from(path)),
-            _ => Err("common_tls_context: filename is accepted".to_owned()),
-        };
-        let (roots, names) = match &common.validation_context_type {
-            None => (None, Vec::new()),
-            Some(ValidationContextType::ValidationContext(validation)) => {
-                let names = validation.match_typed_subject_alt_names.iter();
-                let exact = names.filter_map(|name| match name.matcher.as_ref()?.match_pattern.as_ref()? {
-                    MatchPattern::Exact(name) => Some(name.clone()),
-                    _ => None,
-                });
-                (Some(file(validation.trusted_ca.as_ref())?), exact.collect())
-            }
-            Some(_) => return Err("common_tls_context: validation_context is accepted".into()),
-        };
-        let certificate = common.tls_certificates.first();
-        let certificate = certificate
-            .map(|one| Ok::<_, String>((file(one.certificate_chain.as_ref())?, file(one.private_key.as_ref())?)));
-        Ok(Self {
-            sni: context.sni.into(),
-            alpn: common.alpn_protocols,
-            roots,
-            names,
-            certificate: certificate.transpose()?,
-        })
-    }
-}
-
-// === impl UpstreamTls ===
-
-impl UpstreamTls {
-    fn parse(socket: &TransportSocket) -> Result<Self, String> {
-        let context = context(socket)?;
-        let common = context.common_tls_context.unwrap_or_default();
-        let Some(ValidationContextType::CombinedValidationContext(validation)) = common.validation_context_type else {
-            return Err("common_tls_context: combined_validation_context is expected".into());
-        };
-        let names = validation.default_validation_context.unwrap_or_default().match_typed_subject_alt_names;
-        let exact = names.iter().filter_map(|name| match name.matcher.as_ref()?.match_pattern.as_ref()? {
-            MatchPattern::Exact(name) => Some(name),
-            _ => None,
-        });
-        // A name that is no SPIFFE identity can never be shown by a peer of the mesh.
-        let expected: BTreeSet<WorkloadIdentity> = exact.filter_map(|name| name.parse().ok()).collect();
-        if expected.is_empty() {
-            return Err("match_typed_subject_alt_names: at least one SPIFFE identity is expected".into());
-        }
-        Ok(Self { sni: context.sni.into(), alpn: common.alpn_protocols, expected })
     }
 }

@@ -21,7 +21,7 @@ pub use ca_client::{CaClient, CsrKey, enroll};
 pub use certificate::{WorkloadCertificate, fingerprint, identity_of};
 pub use edge::{EdgeClients, EdgeTls, description, edge_server_config};
 pub use error::IdentityError;
-pub use outside::outside_client_config;
+pub use outside::{OutsideServer, outside_client_config};
 pub use pem::pem;
 pub use renewal::{Renewal, RenewalSettings, RenewalState, renew};
 pub use signature::{RegistryKey, RegistryPublicKey};

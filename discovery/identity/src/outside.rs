@@ -1,4 +1,4 @@
-//! TLS towards servers outside of the mesh: the roots of files, names of any kind.
+//! TLS towards servers outside of the mesh: roots that the user names, names of any kind.
 
 use crate::IdentityError;
 use crate::tls::provider;
@@ -6,52 +6,59 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use std::path::Path;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime};
 use std::sync::Arc;
 use webpki::EndEntityCert;
 
-/// A client's configuration for a server outside of the mesh. `roots` is a PEM file; without one any certificate will
-/// do. `names` are those of which the server must show one, beside or instead of the server name; `certificate` is a
-/// chain and its key in PEM files.
+/// How TLS is spoken to a server outside of the mesh.
+#[derive(Debug, Default)]
+pub struct OutsideServer<'a> {
+    /// The roots and what they have revoked, as PEM; without roots any certificate will do.
+    pub roots: Option<(&'a [u8], Option<&'a [u8]>)>,
+    /// The names of which the server must show one, instead of the server name; that if empty.
+    pub names: &'a [String],
+    /// A certificate chain of our own and its key, as PEM.
+    pub certificate: Option<(&'a [u8], &'a [u8])>,
+    /// What is offered in ALPN, the most preferred first.
+    pub alpn: &'a [String],
+}
+
+/// A client's configuration for a server outside of the mesh.
 ///
 /// # Errors
-/// If a file cannot be read or used.
-pub fn outside_client_config(
-    roots: Option<&Path>,
-    names: &[String],
-    certificate: Option<(&Path, &Path)>,
-    alpn: &[&[u8]],
-) -> Result<Arc<ClientConfig>, IdentityError> {
+/// If the roots, the revocations or the certificate cannot be used; the error says which.
+pub fn outside_client_config(server: &OutsideServer<'_>) -> Result<Arc<ClientConfig>, IdentityError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable("TLS versions", &error))?;
-    let inner = roots.map(verifier).transpose()?;
-    let verifier = Arc::new(Verifier { inner, names: names.to_vec() });
+    let inner = server.roots.map(|(roots, revoked)| verifier(roots, revoked)).transpose()?;
+    let verifier = Arc::new(Verifier { inner, names: server.names.to_vec() });
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-    let mut config = match certificate {
+    let mut config = match server.certificate {
         None => builder.with_no_client_auth(),
         Some((chain, key)) => {
-            let read = CertificateDer::pem_file_iter(chain).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-            let certificates = read.map_err(|error| unusable(&chain.display().to_string(), &error))?;
-            let key_der = PrivateKeyDer::from_pem_file(key);
-            let key_der = key_der.map_err(|error| unusable(&key.display().to_string(), &error))?;
-            let built = builder.with_client_auth_cert(certificates, key_der);
-            built.map_err(|error| unusable(&chain.display().to_string(), &error))?
+            let read = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
+            let certificates = read.map_err(|error| unusable("certificate", &error))?;
+            let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| unusable("key", &error))?;
+            builder.with_client_auth_cert(certificates, key).map_err(|error| unusable("certificate", &error))?
         }
     };
-    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    config.alpn_protocols = server.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     Ok(Arc::new(config))
 }
 
-fn verifier(roots: &Path) -> Result<Arc<WebPkiServerVerifier>, IdentityError> {
-    let wrong = |error: &dyn std::fmt::Display| unusable(&roots.display().to_string(), error);
+fn verifier(roots: &[u8], revoked: Option<&[u8]>) -> Result<Arc<WebPkiServerVerifier>, IdentityError> {
     let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(roots).map_err(|error| wrong(&error))? {
+    for certificate in CertificateDer::pem_slice_iter(roots) {
         // Bundles of the Web's roots hold some that no longer parse; the others are as good as before.
-        let _ = store.add(certificate.map_err(|error| wrong(&error))?);
+        let _ = store.add(certificate.map_err(|error| unusable("roots", &error))?);
     }
-    WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider()).build().map_err(|error| wrong(&error))
+    let mut builder = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider());
+    if let Some(revoked) = revoked {
+        let lists = CertificateRevocationListDer::pem_slice_iter(revoked).collect::<Result<Vec<_>, _>>();
+        builder = builder.with_crls(lists.map_err(|error| unusable("revocation list", &error))?);
+    }
+    builder.build().map_err(|error| unusable("roots", &error))
 }
 
 fn unusable(what: &str, error: &dyn std::fmt::Display) -> IdentityError {

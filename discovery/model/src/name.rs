@@ -14,13 +14,13 @@ pub struct Host(Arc<str>);
 pub struct Namespace(Arc<str>);
 
 /// The server name under which a service is asked for at an east-west gateway:
-/// `outbound_.PORT_.SUBSET_.HOST`, Istio's form. The subset place holds a [`GroupId`], or nothing.
+/// `outbound_.PORT_.SUBSET_.HOST`, Istio's form. The subset place holds [`GroupId`]s, with a dot between them, or nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Sni {
     /// The service's port.
     pub port: u16,
-    /// The group asked for; any if absent.
-    pub group: Option<GroupId>,
+    /// The groups asked for, one of which is to answer; any if there are none.
+    pub groups: Vec<GroupId>,
     /// The service's host.
     pub host: Host,
 }
@@ -127,22 +127,30 @@ impl FromStr for Sni {
             return Err(refuse());
         };
         let port = port.parse().ok().filter(|p| *p != 0).ok_or_else(refuse)?;
-        let group = match group {
-            "" => None,
-            id => Some(id.parse()?),
+        let groups = match group {
+            "" => Vec::new(),
+            ids => ids.split('.').map(str::parse).collect::<Result<_, _>>()?,
         };
         let host: Host = host.parse()?;
         if host.is_wildcard() {
             return Err(refuse());
         }
-        Ok(Self { port, group, host })
+        Ok(Self { port, groups, host })
+    }
+}
+
+impl Sni {
+    /// How many bytes a server name has for groups beside `host`, the dots between them counted: of all it has 253.
+    pub fn room(host: &Host) -> usize {
+        const ELSE: usize = "outbound_.65535_._.".len();
+        (253 - ELSE).saturating_sub(host.as_str().len())
     }
 }
 
 impl fmt::Display for Sni {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let group = self.group.as_ref().map_or("", GroupId::as_str);
-        write!(f, "outbound_.{}_.{}_.{}", self.port, group, self.host)
+        let groups: Vec<&str> = self.groups.iter().map(GroupId::as_str).collect();
+        write!(f, "outbound_.{}_.{}_.{}", self.port, groups.join("."), self.host)
     }
 }
 

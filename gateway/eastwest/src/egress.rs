@@ -9,7 +9,7 @@
 use crate::settings::Settings;
 use crate::sni::{HelloError, read_hello};
 use bytes::Bytes;
-use model::{Catalog, ClusterId, Sni};
+use model::{Catalog, ClusterId, Group, GroupId, Sni};
 use rand::RngExt;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -30,6 +30,14 @@ pub(crate) struct Egress {
     pub(crate) peers: PeerSet,
     pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
     pub(crate) metrics: Metrics,
+}
+
+/// A group of a service in a peer.
+struct Offer {
+    cluster: ClusterId,
+    /// The group to ask for; none if any will do.
+    group: Option<GroupId>,
+    weight: u64,
 }
 
 /// Why a connection was not carried.
@@ -126,8 +134,8 @@ impl Egress {
         let mut tried = BTreeSet::new();
         for _ in 0..self.settings.attempts {
             // Looked up anew each time: the catalog may know better by now.
-            let Some(peer) = self.choose(&sni, &tried) else { break };
-            match self.attempt(&peer, &sni, &hello).await {
+            let Some((peer, group)) = self.choose(&sni, &tried) else { break };
+            match self.attempt(&peer, &sni, group, &hello).await {
                 Ok((stream, first)) => return Ok((sni, peer, stream, first)),
                 Err(error) => {
                     tracing::debug!(%peer, %error, "another way is tried");
@@ -144,12 +152,18 @@ impl Egress {
         Err(last)
     }
 
-    async fn attempt(&self, peer: &ClusterId, sni: &Sni, hello: &[u8]) -> Result<(TunnelStream, Bytes), EgressError> {
+    async fn attempt(
+        &self,
+        peer: &ClusterId,
+        sni: &Sni,
+        group: Option<GroupId>,
+        hello: &[u8],
+    ) -> Result<(TunnelStream, Bytes), EgressError> {
         let header = StreamHeader {
             source: self.own.clone(),
             host: sni.host.clone(),
             port: sni.port,
-            group: sni.group.clone(),
+            group,
             hops: 0,
             visited: vec![self.own.clone()],
         };
@@ -168,32 +182,34 @@ impl Egress {
         answer.unwrap_or_else(|_| Err(EgressError::Refused(peer.clone(), Refusal::Unreachable)))
     }
 
-    /// One of the routable peers that offer the service, by their ready weight; those without a tunnel, and those `tried`
-    /// before, only when no other is left.
-    fn choose(&self, sni: &Sni, tried: &BTreeSet<ClusterId>) -> Option<ClusterId> {
+    /// One of the routable peers that offer the service, and of the groups that are asked for, by their ready weight;
+    /// peers without a tunnel, and those `tried` before, only when no other is left.
+    fn choose(&self, sni: &Sni, tried: &BTreeSet<ClusterId>) -> Option<(ClusterId, Option<GroupId>)> {
         let catalog = self.catalog.borrow().clone();
-        let mut offers: Vec<(ClusterId, u64)> = catalog
+        let mut offers: Vec<Offer> = catalog
             .by_host(&sni.host)
             .flat_map(|service| service.imports.values())
             .filter(|import| import.export.ports.iter().any(|port| port.number == sni.port))
             .filter(|import| catalog.peers.get(&import.cluster).is_some_and(|peer| peer.is_routable()))
-            .map(|import| {
-                let groups = import.export.groups.iter();
-                let asked =
-                    groups.filter(|group| group.ready > 0 && sni.group.as_ref().is_none_or(|id| *id == group.id));
-                (import.cluster.clone(), asked.map(|group| u64::from(group.weight.max(1))).sum())
+            .flat_map(|import| {
+                let is_asked = |group: &&Group| sni.groups.is_empty() || sni.groups.contains(&group.id);
+                let asked = import.export.groups.iter().filter(|group| group.ready > 0).filter(is_asked);
+                asked.map(|group| Offer {
+                    cluster: import.cluster.clone(),
+                    group: (!sni.groups.is_empty()).then(|| group.id.clone()),
+                    weight: u64::from(group.weight.max(1)),
+                })
             })
-            .filter(|(_, weight)| *weight > 0)
             .collect();
         let connected = |cluster: &ClusterId| self.peers.path(cluster).connected > 0;
-        prefer(&mut offers, |(cluster, _)| connected(cluster));
-        prefer(&mut offers, |(cluster, _)| !tried.contains(cluster));
-        let total: u64 = offers.iter().map(|(_, weight)| weight).sum();
+        prefer(&mut offers, |offer| connected(&offer.cluster));
+        prefer(&mut offers, |offer| !tried.contains(&offer.cluster));
+        let total: u64 = offers.iter().map(|offer| offer.weight).sum();
         let mut ticket = if total == 0 { return None } else { rand::rng().random_range(0..total) };
-        offers.into_iter().find_map(|(cluster, weight)| {
-            let drawn = ticket < weight;
-            ticket = ticket.saturating_sub(weight);
-            drawn.then_some(cluster)
+        offers.into_iter().find_map(|offer| {
+            let drawn = ticket < offer.weight;
+            ticket = ticket.saturating_sub(offer.weight);
+            drawn.then_some((offer.cluster, offer.group))
         })
     }
 }

@@ -141,6 +141,8 @@ impl Mesh {
             bind: Some(Ipv4Addr::LOCALHOST.into()),
             capture: CaptureMode::Default,
             default_endpoint: DefaultEndpoint::Socket(*application),
+            tls: None,
+            pool: None,
         };
         self.translated("server", &[], ingress.iter().map(listener).collect(), vec![])
     }
@@ -183,6 +185,8 @@ impl Mesh {
             ingress,
             egress,
             outbound_policy: None,
+            egress_proxy: None,
+            inbound_pool: None,
         };
         let intent = Intent { sidecars: vec![sidecar], ..Intent::default() };
         let identity: WorkloadIdentity = text(&spiffe(account));
