@@ -69,7 +69,8 @@ fn request(step: &HttpCase, number: &str) -> http::Result<Request<Full<Bytes>>> 
             request = request.header(name, value);
         }
     }
-    request.body(Full::new(Bytes::from(step.body.clone())))
+    let body = if step.body_bytes > 0 { "x".repeat(step.body_bytes) } else { step.body.clone() };
+    request.body(Full::new(Bytes::from(body)))
 }
 
 /// Opens the connections of a step, one after the other; the instance that each reached, or how it failed.

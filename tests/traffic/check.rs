@@ -135,6 +135,8 @@ fn one(expect: &Expect, outcome: &Outcome, ledger: &Ledger) -> Vec<String> {
     if let Some(as_seen) = &expect.seen {
         let originals = ledger.originals(&outcome.number);
         wrong.extend(unlike("attempts", as_seen.attempts.as_ref(), Some(&originals.len())));
+        let instances = originals.iter().map(|seen| &seen.instance).collect::<BTreeSet<_>>().len();
+        wrong.extend(unlike("instances", as_seen.instances.as_ref(), Some(&instances)));
         match originals.last() {
             Some(seen) => wrong.extend(request(as_seen, seen)),
             None if as_seen.attempts == Some(0) => {}

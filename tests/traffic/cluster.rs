@@ -24,6 +24,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// The labels whose values tell the other cluster the parts of a service.
+const EXPORTED: [&str; 2] = ["version", "track"];
 const SYSTEM: &str = "isthmus-system";
 /// How long all may take to end.
 const LEAVING: Duration = Duration::from_secs(20);
@@ -133,7 +135,12 @@ impl Cluster {
             name: "gateway".to_owned(),
             identity: self.enrol("gateway", SYSTEM, &format!("gateway-{}", self.files.cluster.name))?,
             registry: self.registry(),
-            eastwest: eastwest::Settings { listen: at, tunnel: at, ..eastwest::Settings::default() },
+            eastwest: eastwest::Settings {
+                listen: at,
+                tunnel: at,
+                export_labels: EXPORTED.map(str::to_owned).into(),
+                ..eastwest::Settings::default()
+            },
         };
         tasks.start(&name, |until| role::gateway(settings, until));
         Ok(())

@@ -52,6 +52,8 @@ pub struct SeenAs {
     pub body: Option<String>,
     /// How often it reached any instance.
     pub attempts: Option<usize>,
+    /// How many instances it reached.
+    pub instances: Option<usize>,
 }
 
 /// The least and the most time.

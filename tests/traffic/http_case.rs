@@ -25,6 +25,9 @@ pub struct HttpCase {
     pub headers: BTreeMap<String, Texts>,
     #[serde(default)]
     pub body: String,
+    /// How long the body is, where what it says does not matter.
+    #[serde(default)]
+    pub body_bytes: usize,
     /// How many of them.
     #[serde(default = "once")]
     pub times: usize,

@@ -149,7 +149,7 @@ impl Mesh {
 }
 
 fn beside(instance: &Instance) -> Workload {
-    let labels = [("app", instance.service.name), ("version", instance.version)];
+    let labels = [("app", instance.service.name), ("version", instance.version), ("track", instance.track())];
     Workload {
         name: instance.name(),
         account: instance.service.name.to_owned(),

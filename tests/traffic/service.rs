@@ -126,7 +126,12 @@ impl Instance {
     }
 
     fn labels(&self) -> String {
-        format!("{{app: {}, version: {}}}", self.service.name, self.version)
+        format!("{{app: {}, version: {}, track: {}}}", self.service.name, self.version, self.track())
+    }
+
+    /// A label that several versions share.
+    pub fn track(&self) -> &'static str {
+        if self.version == "v3" { "canary" } else { "stable" }
     }
 
     fn behind_sidecar(&self) -> String {

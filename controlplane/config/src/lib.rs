@@ -50,7 +50,7 @@ pub use http_match::HttpMatch;
 pub use http_route::{HttpAction, HttpRoute};
 pub use intent::{Intent, ROOT_NAMESPACE, closest};
 pub use load_balancer::{Choice, HashKey, HashTable, LoadBalancer, Warmup};
-pub use locality_setting::{Distribution, LocalitySetting};
+pub use locality_setting::{Distribution, LocalitySetting, ZoneAware};
 pub use mirror::Mirror;
 /// Who sees a resource.
 pub use model::Visibility;

@@ -1,6 +1,6 @@
 //! How an endpoint is chosen.
 
-use crate::{LocalitySetting, exclusive};
+use crate::{LocalitySetting, ZoneAware, exclusive};
 use resource::{Field, ResourceError, Source};
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ pub struct LoadBalancer {
     pub choice: Choice,
     /// What localities have to do with it; as the mesh does it if absent.
     pub locality: Option<LocalitySetting>,
+    /// How zones of the caller's region share requests, if they do.
+    pub zones: Option<ZoneAware>,
     /// How endpoints begin.
     pub warmup: Option<Warmup>,
 }
@@ -114,11 +116,13 @@ impl LoadBalancer {
         let fields = at.fields(FIELDS)?;
         exclusive(&fields, &["simple", "consistentHash", "backendUtilization"])?;
         check_utilization(&fields.get("backendUtilization"))?;
-        LocalitySetting::check_zone_aware(&fields.get("zoneAwareLbSetting"))?;
-        for name in ["backendUtilization", "zoneAwareLbSetting"] {
-            if fields.get(name).is_present() {
-                source.warn(&fields.get(name), "not honoured yet");
-            }
+        exclusive(&fields, &["localityLbSetting", "zoneAwareLbSetting"])?;
+        let utilization = fields.get("backendUtilization");
+        if utilization.is_present() {
+            source.warn(
+                &utilization,
+                "not honoured: endpoints are chosen by LEAST_REQUEST, which follows their load too",
+            );
         }
         let hash = fields.get("consistentHash");
         let choice = if hash.is_present() { hashed(&hash)? } else { simple(&fields.get("simple"))? };
@@ -131,7 +135,12 @@ impl LoadBalancer {
             let at = Some(fields.get("warmup")).filter(Field::is_present).unwrap_or(older);
             return Err(at.refuse("a warmup with LEAST_REQUEST or ROUND_ROBIN only"));
         }
-        Ok(Some(Self { choice, locality: LocalitySetting::read(&fields.get("localityLbSetting"))?, warmup }))
+        Ok(Some(Self {
+            choice,
+            locality: LocalitySetting::read(&fields.get("localityLbSetting"))?,
+            zones: ZoneAware::read(&fields.get("zoneAwareLbSetting"))?,
+            warmup,
+        }))
     }
 }
 

@@ -18,6 +18,16 @@ pub struct LocalitySetting {
     pub failover_priority: Vec<(String, Option<String>)>,
 }
 
+/// Istio's `zoneAwareLbSetting`: requests stay in the caller's zone as far as its endpoints' share of all in the region
+/// goes, and the rest goes to the region's other zones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZoneAware {
+    /// How many endpoints there must be in the caller's region; with fewer, zones do not count.
+    pub least: u32,
+    /// Where to go when all in the region fail, as [`LocalitySetting`] has it.
+    pub failover: LocalitySetting,
+}
+
 /// How requests from a locality are shared out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Distribution {
@@ -26,6 +36,9 @@ pub struct Distribution {
     /// The percentage of each locality; in sum 100.
     pub to: BTreeMap<String, u32>,
 }
+
+/// Envoy's, and Istio's.
+const LEAST_ENDPOINTS: u32 = 6;
 
 // === impl LocalitySetting ===
 
@@ -42,15 +55,23 @@ impl LocalitySetting {
             failover_priority: failover_priority(&fields.get("failoverPriority"))?,
         }))
     }
+}
 
-    /// Refuses what is wrong in `zoneAwareLbSetting`, which is not honoured otherwise.
-    pub(crate) fn check_zone_aware(at: &Field<'_>) -> Result<(), ResourceError> {
+// === impl ZoneAware ===
+
+impl ZoneAware {
+    /// None if it is not written, or says that it is off.
+    pub(crate) fn read(at: &Field<'_>) -> Result<Option<Self>, ResourceError> {
         let fields = at.fields(&["enabled", "failover", "failoverPriority", "minClusterSize"])?;
-        fields.get("enabled").boolean()?;
-        failover(&fields.get("failover"))?;
-        failover_priority(&fields.get("failoverPriority"))?;
-        fields.get("minClusterSize").integer(1..=u32::MAX, "a number of endpoints, 1 or more")?;
-        Ok(())
+        let least = fields.get("minClusterSize").integer(1..=u32::MAX, "a number of endpoints, 1 or more")?;
+        let enabled = fields.get("enabled").boolean()?.unwrap_or(true);
+        let failover = LocalitySetting {
+            enabled,
+            distribute: Vec::new(),
+            failover: failover(&fields.get("failover"))?,
+            failover_priority: failover_priority(&fields.get("failoverPriority"))?,
+        };
+        Ok((at.is_present() && enabled).then(|| Self { least: least.unwrap_or(LEAST_ENDPOINTS), failover }))
     }
 }
 

@@ -145,10 +145,57 @@ fn all_errors_are_told_and_what_is_unknown_is_warned_about() {
     let text = "apiVersion: networking.istio.io/v1\nkind: ProxyConfig\nmetadata: {name: a}\n---\n\
         apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\n"
         .to_owned()
-        + &sidecar("shop", "a", "{inboundConnectionPool: {}, ingress: [{port: {number: 1}, tls: {}}]}");
+        + &sidecar("shop", "a", "{}");
     let warnings = intent(&text).expect("valid").warnings;
-    assert_eq!(
-        warnings.iter().map(|w| w.path.as_str()).collect::<Vec<_>>(),
-        ["kind", "spec.inboundConnectionPool", "spec.ingress[0].tls"]
+    assert_eq!(warnings.iter().map(|w| w.path.as_str()).collect::<Vec<_>>(), ["kind"]);
+}
+
+#[test]
+fn limits_tls_and_the_egress_proxy_are_read() {
+    let text = sidecar(
+        "shop",
+        "a",
+        "
+  inboundConnectionPool: {http: {http2MaxRequests: 7}}
+  ingress:
+  - port: {number: 8443, protocol: HTTPS}
+    tls: {mode: MUTUAL, credentialName: own}
+    connectionPool: {tcp: {maxConnections: 3}}
+  - port: {number: 8444, protocol: TLS}
+    tls: {mode: SIMPLE, serverCertificate: /crt, privateKey: /key}
+  outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: out, subset: v1, port: {number: 8080}}}
+",
     );
+    let intent = intent(&text).expect("valid");
+    assert_eq!(intent.warnings, []);
+    let sidecar = &intent.sidecars[0];
+    assert_eq!(sidecar.inbound_pool.as_ref().expect("a pool").max_requests, Some(7));
+    let inside: Vec<_> = sidecar.ingress.iter().map(|listener| listener.protocol).collect();
+    assert_eq!(inside, [Protocol::Http, Protocol::Tcp]);
+    assert_eq!(sidecar.ingress[0].tls.as_ref().expect("TLS").credentials().collect::<Vec<_>>(), ["own"]);
+    assert_eq!(sidecar.ingress[0].pool.as_ref().expect("a pool").max_connections, Some(3));
+    let proxy = sidecar.egress_proxy.as_ref().expect("a proxy");
+    assert_eq!(proxy.host.as_str(), "out.shop.svc.cluster.local");
+    assert_eq!((proxy.subset.as_deref(), proxy.port), (Some("v1"), Some(8080)));
+}
+
+#[test]
+fn what_a_sidecar_cannot_have_is_refused() {
+    let bad = [
+        ("outboundTrafficPolicy: {egressProxy: {host: out}}", "spec.outboundTrafficPolicy.egressProxy"),
+        (
+            "ingress: [{port: {number: 1, protocol: HTTP}, tls: {mode: SIMPLE, credentialName: a}}]",
+            "spec.ingress[0].tls",
+        ),
+        ("ingress: [{port: {number: 1, protocol: TLS}, tls: {mode: PASSTHROUGH}}]", "spec.ingress[0].tls.mode"),
+        (
+            "ingress: [{port: {number: 1, protocol: TLS}, tls: {mode: SIMPLE, credentialName: a, httpsRedirect: true}}]",
+            "spec.ingress[0].tls.httpsRedirect",
+        ),
+        ("inboundConnectionPool: {tcp: {maxConnections: -1}}", "spec.inboundConnectionPool.tcp.maxConnections"),
+    ];
+    for (spec, path) in bad {
+        let errors = intent(&sidecar("shop", "a", &format!("{{{spec}}}"))).expect_err(spec);
+        assert_eq!(errors[0].path, path, "{}", errors[0]);
+    }
 }

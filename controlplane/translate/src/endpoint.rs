@@ -79,12 +79,15 @@ fn speaks_mesh_tls(located: &Located) -> bool {
 pub(crate) fn assignment(scope: &Scope<'_>, service: &Service, port: &Port, subset: Option<&Subset>) -> Assignment {
     let name = subset.map(|subset| subset.name.as_str());
     let policy = scope.policy_of(service, port.number, name);
-    let setting = policy.load_balancer.as_ref().and_then(|balancer| balancer.locality.as_ref());
+    let balancer = policy.load_balancer.as_ref();
     let mut all = local(scope, service, port, subset);
     all.extend(remote(scope, service, port, subset));
     Assignment {
         cluster_name: cluster::subset_name(&service.key.host, port.number, name.unwrap_or_default()),
-        endpoints: locality::arranged(scope.node, setting, all),
+        endpoints: match balancer.and_then(|balancer| balancer.zones.as_ref()) {
+            Some(zones) => locality::shared(scope.node, zones, &scope.callers(), all),
+            None => locality::arranged(scope.node, balancer.and_then(|balancer| balancer.locality.as_ref()), all),
+        },
     }
 }
 

@@ -36,6 +36,7 @@ mod table;
 mod tls;
 mod transport;
 mod value;
+mod zone;
 
 pub use change::Change;
 

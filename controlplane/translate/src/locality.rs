@@ -6,8 +6,9 @@
 use crate::assignment::{LocalityEndpoints, WeightedEndpoint};
 use crate::endpoint::NETWORK_LABEL;
 use crate::value::number;
+use crate::zone;
 use api::envoy::envoy::config::core::v3 as core;
-use config::{Distribution, LocalitySetting};
+use config::{Distribution, LocalitySetting, ZoneAware};
 use model::Locality;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +25,39 @@ pub(crate) struct Located {
 }
 
 /// The sum of the weights of all localities that are given shares: fine enough for parts of a percent.
-const WHOLE: u64 = 1_000_000;
+pub(crate) const WHOLE: u64 = 1_000_000;
+
+/// As [`arranged`], where `callers` are the places of all who call as `node` does, itself among them: the zones of its region
+/// share requests.
+pub(crate) fn shared(
+    node: &Node,
+    zones: &ZoneAware,
+    callers: &[Locality],
+    mut all: Vec<Located>,
+) -> Vec<LocalityEndpoints> {
+    let is_near = |located: &Located| !located.is_remote && located.locality.region == node.locality.region;
+    let near = all.iter().filter(|located| is_near(located)).count();
+    let sums = zone::sums(all.iter().filter(|located| is_near(located)));
+    let shares = zone::shares(&node.locality, callers, &sums).filter(|_| near >= zones.least as usize);
+    let mut ranked: BTreeMap<(u32, Locality), Vec<WeightedEndpoint>> = BTreeMap::new();
+    for located in &mut all {
+        let far = 2 + 2 * by_distance(node, &zones.failover, located) + u32::from(located.is_remote);
+        let rank = match &shares {
+            _ if !is_near(located) => far,
+            None => 0,
+            Some(shares) => match shares.get(&located.locality.zone) {
+                Some(share) => {
+                    let sum = sums.get(&located.locality.zone).copied().unwrap_or(1);
+                    located.endpoint.weight = number(zone::weight(*share, &located.endpoint, sum));
+                    0
+                }
+                None => 1,
+            },
+        };
+        ranked.entry((rank, located.locality.clone())).or_default().push(located.endpoint.clone());
+    }
+    ordered(ranked)
+}
 
 /// `all` by priority and locality.
 pub(crate) fn arranged(node: &Node, setting: Option<&LocalitySetting>, all: Vec<Located>) -> Vec<LocalityEndpoints> {
@@ -43,6 +76,10 @@ pub(crate) fn arranged(node: &Node, setting: Option<&LocalitySetting>, all: Vec<
     if let Some(shares) = shares {
         share_out(shares, &mut by_place);
     }
+    ordered(by_place)
+}
+
+fn ordered(by_place: BTreeMap<(u32, Locality), Vec<WeightedEndpoint>>) -> Vec<LocalityEndpoints> {
     // Envoy wants priorities without gaps.
     let ranks: BTreeSet<u32> = by_place.keys().map(|(rank, _)| *rank).collect();
     let priority = |rank: u32| ranks.range(..rank).count() as u32;
@@ -72,12 +109,15 @@ fn ranked(node: &Node, setting: &LocalitySetting, shares: Option<&Distribution>,
             return None;
         }
     }
-    let distance = if setting.failover_priority.is_empty() {
+    Some(1 + 2 * by_distance(node, setting, located) + u32::from(located.is_remote))
+}
+
+fn by_distance(node: &Node, setting: &LocalitySetting, located: &Located) -> u32 {
+    if setting.failover_priority.is_empty() {
         distance(node, setting, &located.locality)
     } else {
         strangeness(node, setting, located)
-    };
-    Some(1 + 2 * distance + u32::from(located.is_remote))
+    }
 }
 
 /// 0 in the same subzone, 1 in the same zone, 2 in the same region, 3 in the region to fail over to, 4 elsewhere.

@@ -29,8 +29,11 @@ pub(crate) fn apply(upstream: &mut envoy::Cluster, policy: &PortPolicy) {
     if let Some(balancer) = &policy.load_balancer {
         choose(upstream, &balancer.choice, balancer.warmup.as_ref());
     }
-    let distributes = policy.load_balancer.as_ref().and_then(|balancer| balancer.locality.as_ref());
-    if distributes.is_some_and(|locality| locality.enabled && !locality.distribute.is_empty()) {
+    let balancer = policy.load_balancer.as_ref();
+    let distributes = balancer.and_then(|balancer| balancer.locality.as_ref());
+    if balancer.is_some_and(|balancer| balancer.zones.is_some())
+        || distributes.is_some_and(|locality| locality.enabled && !locality.distribute.is_empty())
+    {
         let weighted = LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig {});
         let common = upstream.common_lb_config.get_or_insert_default();
         common.locality_config_specifier = Some(weighted);

@@ -5,7 +5,7 @@ use config::{
     CaptureMode, ConnectionPool, DefaultEndpoint, Destination, DestinationRule, EgressListener, Gateway, HostPattern,
     IngressListener, Intent, OutboundPolicy, PortPolicy, Server, ServerTls, Sidecar, Subset, VirtualService,
 };
-use model::{Address, Catalog, Endpoint, Host, Port, Protocol, Service, Visibility, WorkloadIdentity};
+use model::{Address, Catalog, Endpoint, Host, Locality, Port, Protocol, Service, Visibility, WorkloadIdentity};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -202,6 +202,14 @@ impl<'a> Scope<'a> {
         let chosen = |rule: &&&DestinationRule| self.node.kind == NodeKind::Router || rule.workload_selector.is_some();
         let shown = self.rules.values().filter(chosen).flat_map(|rule| rule.credentials());
         served.flat_map(ServerTls::credentials).chain(shown).collect()
+    }
+
+    /// Where all are that call as the node does: the endpoints of the first service that it is one of, or itself alone.
+    pub(crate) fn callers(&self) -> Vec<Locality> {
+        match served(self.catalog, self.node, self.identity).next() {
+            Some((service, ..)) => service.endpoints.iter().map(|endpoint| endpoint.locality.clone()).collect(),
+            None => vec![self.node.locality.clone()],
+        }
     }
 
     /// The upstream to which requests go that nobody declared, if it is not where they were going.
