@@ -233,7 +233,7 @@ impl Workload {
         let labels: BTreeMap<&str, &str> = self.labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
         let settings = json!({
             "name": self.name, "namespace": NAMESPACE, "serviceAccount": self.account, "addresses": [self.address],
-            "labels": labels, "interception": "NONE",
+            "labels": labels, "interception": "NONE", "locality": "here/a/1",
         });
         serde_json::from_value(settings).expect("the settings of a workload")
     }

@@ -124,8 +124,17 @@ impl DestinationRule {
 
     /// The names of the secrets from which TLS towards the service takes certificates and roots.
     pub fn credentials(&self) -> impl Iterator<Item = &str> {
+        self.policies().filter_map(|port| port.tls.as_ref()?.credential.as_deref())
+    }
+
+    /// Whether it has zones share requests anywhere.
+    pub(crate) fn shares_zones(&self) -> bool {
+        let mut balancers = self.policies().filter_map(|port| port.load_balancer.as_ref());
+        balancers.any(|balancer| balancer.zones.is_some())
+    }
+
+    fn policies(&self) -> impl Iterator<Item = &crate::PortPolicy> {
         let policies = std::iter::once(&self.policy).chain(self.subsets.iter().map(|subset| &subset.policy));
-        let ports = policies.flat_map(|policy| std::iter::once(&policy.general).chain(policy.ports.values()));
-        ports.filter_map(|port| port.tls.as_ref()?.credential.as_deref())
+        policies.flat_map(|policy| std::iter::once(&policy.general).chain(policy.ports.values()))
     }
 }

@@ -25,6 +25,8 @@ pub struct Intent {
     pub gateways: Vec<Gateway>,
     /// What gateways show and trust, by the Secret's namespace and name.
     pub credentials: BTreeMap<(Namespace, String), Credential>,
+    /// Whether a DestinationRule has zones share requests.
+    pub shares_zones: bool,
     /// What was written, but is not honoured.
     pub warnings: Vec<Warning>,
 }
@@ -48,6 +50,7 @@ impl Intent {
     pub fn from_documents(documents: &[Document]) -> Result<Self, Vec<ResourceError>> {
         let (mut intent, gateway_api, errors) = Self::gather(documents);
         intent.destination_rules = destination_rule::merged(intent.destination_rules, &mut intent.warnings);
+        intent.shares_zones = intent.destination_rules.iter().any(DestinationRule::shares_zones);
         intent.virtual_services = delegate::joined(intent.virtual_services, &mut intent.warnings);
         gateway_api.lower(&mut intent);
         if errors.is_empty() { Ok(intent) } else { Err(errors) }

@@ -73,8 +73,12 @@ impl Change {
     }
 
     /// The services whose endpoints alone make the difference to this proxy; none if all of it must be translated.
-    pub(crate) fn for_proxy(&self, node: &Node, identity: &WorkloadIdentity) -> Option<&[Touched]> {
+    pub(crate) fn for_proxy(&self, node: &Node, identity: &WorkloadIdentity, intent: &Intent) -> Option<&[Touched]> {
         let Kind::Endpoints(touched) = &self.0 else { return None };
+        // Where zones share requests, where the others of the proxy's own service are means something for all services.
+        if intent.shares_zones && touched.iter().any(|one| one.new.key.namespace == node.namespace) {
+            return None;
+        }
         let is_alike = touched.iter().all(|one| serves_alike(node, identity, &one.old, &one.new));
         is_alike.then_some(touched)
     }

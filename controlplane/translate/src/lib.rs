@@ -76,7 +76,7 @@ pub fn retranslate(
     node: &Node,
     identity: &WorkloadIdentity,
 ) -> Snapshot {
-    match change.for_proxy(node, identity) {
+    match change.for_proxy(node, identity, intent) {
         Some(touched) => change::told(before, touched, catalog, intent, node, identity),
         None => translate(catalog, intent, node, identity),
     }
