@@ -80,7 +80,9 @@ pub(super) fn connector(
 pub(super) fn node_json(node: &Node) -> Value {
     let proto = node.to_proto();
     let metadata = proto.metadata.as_ref().map(object).unwrap_or_default();
-    json!({"id": proto.id, "cluster": proto.cluster, "metadata": metadata})
+    let place = proto.locality.unwrap_or_default();
+    let locality = json!({"region": place.region, "zone": place.zone, "sub_zone": place.sub_zone});
+    json!({"id": proto.id, "cluster": proto.cluster, "metadata": metadata, "locality": locality})
 }
 
 fn object(fields: &Struct) -> Value {
