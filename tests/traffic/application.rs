@@ -26,7 +26,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 type Body = BoxBody<Bytes, Infallible>;
 
@@ -38,17 +38,19 @@ pub async fn start(address: SocketAddr, instance: String, ledger: Arc<Ledger>) -
     let listener = TcpListener::bind(address).await?;
     tokio::spawn(async move {
         while let Ok((tcp, peer)) = listener.accept().await {
-            // An answer is small, and nobody should wait for its acknowledgement.
-            let _ = tcp.set_nodelay(true);
-            let (instance, ledger) = (instance.clone(), ledger.clone());
-            tokio::spawn(async move {
-                let service = service_fn(move |request| serve(instance.clone(), ledger.clone(), peer, request));
-                // Callers leave as they like.
-                let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(tcp), service).await;
-            });
+            tokio::spawn(handle(tcp, peer, instance.clone(), ledger.clone()));
         }
     });
     Ok(())
+}
+
+/// Serves one connection from `peer`, as `instance`.
+pub async fn handle(tcp: TcpStream, peer: SocketAddr, instance: String, ledger: Arc<Ledger>) {
+    // An answer is small, and nobody should wait for its acknowledgement.
+    let _ = tcp.set_nodelay(true);
+    let service = service_fn(move |request| serve(instance.clone(), ledger.clone(), peer, request));
+    // Callers leave as they like.
+    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(tcp), service).await;
 }
 
 async fn serve(

@@ -29,9 +29,14 @@ pub enum Column {
 pub struct Case {
     /// What it shows.
     pub name: String,
-    /// Istio's resources, in the callers' cluster; `$NAME` stands for the address of the instance NAME.
+    /// Istio's resources, in the callers' cluster; `$NAME` stands for the address of the instance NAME, and
+    /// `$outside` for that of the servers in outside.rs.
     #[serde(default)]
     pub resources: String,
+    /// What the caller's Sidecar resource says instead of the usual, `$mesh` standing for the address at which it offers
+    /// the mesh, and `$own` for the workload's own. It must offer the mesh at port 9080.
+    #[serde(default)]
+    pub sidecar: Option<String>,
     /// What is sent over HTTP, one after the other.
     #[serde(default)]
     pub requests: Vec<HttpCase>,

@@ -103,6 +103,9 @@ impl Cluster {
 
     /// Writes a file of resources in one step: a half-written file would be taken for a mistake.
     pub fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        if fs::read_to_string(self.resources().join(name)).is_ok_and(|before| before == text) {
+            return Ok(());
+        }
         let (aside, path) = (self.home.join("resources").join(format!(".{name}.tmp")), self.resources().join(name));
         fs::write(&aside, text).with_context(|| format!("write {}", aside.display()))?;
         fs::rename(&aside, &path).with_context(|| format!("rename to {}", path.display()))

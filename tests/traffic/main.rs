@@ -21,6 +21,7 @@ mod http_case;
 mod ledger;
 mod marker;
 mod mesh;
+mod outside;
 mod report;
 mod rig;
 mod service;

@@ -3,8 +3,10 @@
 use crate::application;
 use crate::case::Column;
 use crate::cluster::{Cluster, Tasks, Workload, start_store};
+use crate::http_case::Target;
 use crate::ledger::Ledger;
 use crate::marker;
+use crate::outside;
 use crate::service::{self, BEHIND, Instance};
 use crate::stream;
 use std::collections::BTreeSet;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 /// A mesh that runs.
 pub struct Mesh {
     pub callers: Vec<Caller>,
+    outside: IpAddr,
     /// The callers' cluster, which takes the cases' resources.
     pub cluster: Cluster,
     /// Where the marker's application is.
@@ -28,6 +31,8 @@ pub struct Caller {
     pub column: Column,
     /// Where it offers the mesh.
     pub mesh: IpAddr,
+    /// Where its workload is.
+    pub own: IpAddr,
     pub envoy: Option<EnvoyLook>,
 }
 
@@ -43,6 +48,8 @@ pub struct Range(pub u8);
 
 /// The account and the labels of the callers.
 const ACCOUNT: &str = "client";
+/// The workload of a caller, as cases name it.
+const OWN: &str = "own";
 /// Which of an address's three last numbers stands for what.
 const WEST: u8 = 1;
 const EAST: u8 = 2;
@@ -74,18 +81,22 @@ impl Mesh {
         cluster.write("services.yaml", &format!("{}{}", service::plain(&instances), marker::base(marker)))?;
         start_applications(&instances, 0, ledger).await?;
         start_marker(marker, ledger).await?;
-        let mut mesh = Self { callers: Vec::new(), cluster, marker, instances, tasks: Tasks::default() };
+        let outside = range.at(PLAIN, 210);
+        outside::start(outside, ledger).await?;
+        let mut mesh = Self { callers: Vec::new(), outside, cluster, marker, instances, tasks: Tasks::default() };
         mesh.cluster.start_control_plane(&mut tasks);
         if columns.contains(&Column::Sidecar) {
             let (workload, at) = mesh.caller("sidecar", range, 0)?;
             mesh.cluster.start_sidecar(&mut tasks, &workload)?;
-            mesh.callers.push(Caller { column: Column::Sidecar, mesh: at, envoy: None });
+            mesh.callers.push(Caller { column: Column::Sidecar, mesh: at, own: workload.address, envoy: None });
+            start_own(workload.address, ledger).await?;
         }
         if columns.contains(&Column::Envoy) {
             let (workload, at) = mesh.caller("envoy", range, 1)?;
             let log = mesh.cluster.start_envoy(&mut tasks, &workload, envoy)?;
             let look = EnvoyLook { admin: workload.admin(), log };
-            mesh.callers.push(Caller { column: Column::Envoy, mesh: at, envoy: Some(look) });
+            mesh.callers.push(Caller { column: Column::Envoy, mesh: at, own: workload.address, envoy: Some(look) });
+            start_own(workload.address, ledger).await?;
         }
         mesh.tasks = tasks;
         Ok(mesh)
@@ -114,10 +125,13 @@ impl Mesh {
         for instance in &instances {
             east.start_sidecar(&mut tasks, &beside(instance))?;
         }
-        let mut mesh = Self { callers: Vec::new(), cluster: west, marker, instances, tasks: Tasks::default() };
+        let outside = range.at(PLAIN, 210);
+        outside::start(outside, ledger).await?;
+        let mut mesh = Self { callers: Vec::new(), outside, cluster: west, marker, instances, tasks: Tasks::default() };
         let (workload, at) = mesh.caller("remote", range, 0)?;
         mesh.cluster.start_sidecar(&mut tasks, &workload)?;
-        mesh.callers.push(Caller { column: Column::Remote, mesh: at, envoy: None });
+        mesh.callers.push(Caller { column: Column::Remote, mesh: at, own: workload.address, envoy: None });
+        start_own(workload.address, ledger).await?;
         mesh.tasks = tasks;
         Ok(mesh)
     }
@@ -125,7 +139,16 @@ impl Mesh {
     /// `text` with the instances' addresses in the places of their names.
     pub fn filled(&self, text: &str) -> String {
         let fill = |text: String, one: &Instance| text.replace(&format!("${}", one.name()), &one.address.to_string());
-        self.instances.iter().fold(text.to_owned(), fill)
+        self.instances.iter().fold(text.replace("$outside", &self.outside.to_string()), fill)
+    }
+
+    /// Has the callers' Sidecar resources say `spec`, or the usual again.
+    pub fn set_sidecars(&self, spec: Option<&str>) -> anyhow::Result<()> {
+        for caller in &self.callers {
+            let name = caller.column.to_string();
+            self.cluster.write(&format!("{name}.yaml"), &service::caller(&name, caller.mesh, caller.own, spec))?;
+        }
+        Ok(())
     }
 
     /// Ends it.
@@ -136,16 +159,32 @@ impl Mesh {
     /// Declares the caller `name`; its workload, and where it will offer the mesh.
     fn caller(&self, name: &str, range: Range, index: u8) -> anyhow::Result<(Workload, IpAddr)> {
         let mesh = range.at(WEST, 201 + index);
-        self.cluster.write(&format!("{name}.yaml"), &service::caller(name, mesh))?;
+        let own = range.at(WEST, 101 + index);
+        self.cluster.write(&format!("{name}.yaml"), &service::caller(name, mesh, own, None))?;
         let labels = [("app", "client"), ("version", "v1"), ("caller", name)];
         let workload = Workload {
             name: name.to_owned(),
             account: ACCOUNT.to_owned(),
-            address: range.at(WEST, 101 + index),
+            address: own,
             labels: labels.map(|(key, value)| (key, value.to_owned())).into(),
         };
         Ok((workload, mesh))
     }
+}
+
+// === impl Caller ===
+
+impl Caller {
+    /// Where `target` is asked for: `own` is the workload itself, and all else its proxy knows.
+    pub fn place(&self, target: &Target) -> IpAddr {
+        if target.service == OWN { self.own } else { self.mesh }
+    }
+}
+
+/// The applications of a caller's workload, of which its proxy takes requests if its Sidecar resource says so.
+async fn start_own(address: IpAddr, ledger: &Arc<Ledger>) -> anyhow::Result<()> {
+    application::start(SocketAddr::new(address, 8080 + BEHIND), OWN.to_owned(), ledger.clone()).await?;
+    Ok(stream::start_plain(SocketAddr::new(address, 5000 + BEHIND), OWN.to_owned()).await?)
 }
 
 fn beside(instance: &Instance) -> Workload {

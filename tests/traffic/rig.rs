@@ -73,7 +73,9 @@ impl Rig {
                 return self.callers().take(1).map(|caller| (caller.column, Verdict::Holds)).collect();
             }
             let text = format!("{filled}\n{}", marker::resources(number, mesh.marker));
-            if let Err(error) = mesh.cluster.write("case.yaml", &text) {
+            let written =
+                mesh.set_sidecars(case.sidecar.as_deref()).and_then(|()| mesh.cluster.write("case.yaml", &text));
+            if let Err(error) = written {
                 return all(&|| Verdict::Fails(vec![format!("{error:#}")]));
             }
         }
@@ -111,12 +113,12 @@ impl Rig {
     async fn steps(&self, case: &Case, caller: &Caller) -> Vec<String> {
         let mut wrong = Vec::new();
         for (index, step) in case.requests.iter().enumerate() {
-            let outcomes = ask::requests(caller.mesh, step, &self.numbers).await;
+            let outcomes = ask::requests(caller.place(&step.to), step, &self.numbers).await;
             let all = check::requests(&step.expect, &outcomes, &self.ledger).await;
             wrong.extend(all.into_iter().map(|each| format!("request {}: {each}", index + 1)));
         }
         for (index, step) in case.tcp.iter().enumerate() {
-            let all = check::streams(&step.expect, &ask::streams(caller.mesh, step).await);
+            let all = check::streams(&step.expect, &ask::streams(caller.place(&step.to), step).await);
             wrong.extend(all.into_iter().map(|each| format!("connection {}: {each}", index + 1)));
         }
         wrong

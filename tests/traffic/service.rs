@@ -77,10 +77,17 @@ pub fn behind_sidecars(instances: &[Instance]) -> String {
     SERVICES.iter().map(entry).collect()
 }
 
-/// A caller's Sidecar resource: without root it binds the services' ports itself, at `mesh`.
-pub fn caller(name: &str, mesh: IpAddr) -> String {
+/// A caller's Sidecar resource: without root it binds the services' ports itself, at `mesh`. Or what a case says
+/// (`spec`), the workload being at `own`.
+pub fn caller(name: &str, mesh: IpAddr, own: IpAddr, spec: Option<&str>) -> String {
     let mut text = header("Sidecar", name, "");
-    let _ = write!(text, "  workloadSelector: {{labels: {{caller: {name}}}}}\n  egress:\n");
+    let _ = writeln!(text, "  workloadSelector: {{labels: {{caller: {name}}}}}");
+    if let Some(spec) = spec {
+        let spec = spec.replace("$mesh", &mesh.to_string()).replace("$own", &own.to_string());
+        spec.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
+        return text;
+    }
+    text.push_str("  egress:\n");
     for (number, protocol) in PORTS {
         let port = format!("{{number: {number}, name: p{number}, protocol: {protocol}}}");
         let _ = writeln!(text, "  - {{port: {port}, bind: {mesh}, captureMode: NONE, hosts: ['*/*']}}");

@@ -52,7 +52,8 @@ where
     Ok(())
 }
 
-async fn talk(stream: impl AsyncRead + AsyncWrite, instance: &str) -> io::Result<()> {
+/// Says its name, and then everything back.
+pub async fn talk(stream: impl AsyncRead + AsyncWrite, instance: &str) -> io::Result<()> {
     let (mut reader, mut writer) = split(stream);
     writer.write_all(format!("{instance}\n").as_bytes()).await?;
     writer.flush().await?;
