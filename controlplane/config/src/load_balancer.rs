@@ -116,7 +116,6 @@ impl LoadBalancer {
         let fields = at.fields(FIELDS)?;
         exclusive(&fields, &["simple", "consistentHash", "backendUtilization"])?;
         check_utilization(&fields.get("backendUtilization"))?;
-        exclusive(&fields, &["localityLbSetting", "zoneAwareLbSetting"])?;
         let utilization = fields.get("backendUtilization");
         if utilization.is_present() {
             source.warn(
@@ -135,12 +134,12 @@ impl LoadBalancer {
             let at = Some(fields.get("warmup")).filter(Field::is_present).unwrap_or(older);
             return Err(at.refuse("a warmup with LEAST_REQUEST or ROUND_ROBIN only"));
         }
-        Ok(Some(Self {
-            choice,
-            locality: LocalitySetting::read(&fields.get("localityLbSetting"))?,
-            zones: ZoneAware::read(&fields.get("zoneAwareLbSetting"))?,
-            warmup,
-        }))
+        let zones = ZoneAware::read(&fields.get("zoneAwareLbSetting"))?;
+        let locality = fields.get("localityLbSetting");
+        if zones.is_some() && locality.is_present() {
+            source.warn(&locality, "without effect beside zoneAwareLbSetting");
+        }
+        Ok(Some(Self { choice, locality: LocalitySetting::read(&locality)?, zones, warmup }))
     }
 }
 

@@ -158,7 +158,7 @@ fn ingress_listener(fields: &Fields<'_>, source: &mut Source) -> Result<IngressL
     })
 }
 
-/// Istio's rules: a port of HTTPS or TLS, and no modes, names or redirects that are a gateway's.
+/// Istio's rules: a port of HTTPS or TLS, and no modes or redirections that are a gateway's.
 fn ingress_tls(
     fields: &Fields<'_>,
     protocol: Protocol,
@@ -173,10 +173,8 @@ fn ingress_tls(
     if !matches!(tls.mode, ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual) {
         return Err(inside.get("mode").refuse("SIMPLE, MUTUAL or OPTIONAL_MUTUAL"));
     }
-    for (name, is_set) in [("subjectAltNames", !tls.subject_alt_names.is_empty()), ("httpsRedirect", tls.redirects)] {
-        if is_set {
-            return Err(inside.get(name).refuse("nothing: it is a gateway's"));
-        }
+    if tls.redirects {
+        return Err(inside.get("httpsRedirect").refuse("false: a port takes TLS or it does not"));
     }
     Ok(Some(tls))
 }
