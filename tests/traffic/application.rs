@@ -26,7 +26,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 
 type Body = BoxBody<Bytes, Infallible>;
 
@@ -38,6 +39,8 @@ pub async fn start(address: SocketAddr, instance: String, ledger: Arc<Ledger>) -
     let listener = TcpListener::bind(address).await?;
     tokio::spawn(async move {
         while let Ok((tcp, peer)) = listener.accept().await {
+            // An answer is small, and nobody should wait for its acknowledgement.
+            let _ = tcp.set_nodelay(true);
             tokio::spawn(handle(tcp, peer, instance.clone(), ledger.clone()));
         }
     });
@@ -45,12 +48,13 @@ pub async fn start(address: SocketAddr, instance: String, ledger: Arc<Ledger>) -
 }
 
 /// Serves one connection from `peer`, as `instance`.
-pub async fn handle(tcp: TcpStream, peer: SocketAddr, instance: String, ledger: Arc<Ledger>) {
-    // An answer is small, and nobody should wait for its acknowledgement.
-    let _ = tcp.set_nodelay(true);
+pub async fn handle<S>(stream: S, peer: SocketAddr, instance: String, ledger: Arc<Ledger>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request| serve(instance.clone(), ledger.clone(), peer, request));
     // Callers leave as they like.
-    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(tcp), service).await;
+    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn serve(

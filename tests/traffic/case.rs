@@ -30,7 +30,7 @@ pub struct Case {
     /// What it shows.
     pub name: String,
     /// Istio's resources, in the callers' cluster; `$NAME` stands for the address of the instance NAME, and
-    /// `$outside` for that of the servers in outside.rs.
+    /// `$outside` for that of the servers in outside.rs; see pki.rs for what stands for certificates.
     #[serde(default)]
     pub resources: String,
     /// What the caller's Sidecar resource says instead of the usual, `$mesh` standing for the address at which it offers

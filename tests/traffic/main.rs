@@ -22,6 +22,7 @@ mod ledger;
 mod marker;
 mod mesh;
 mod outside;
+mod pki;
 mod report;
 mod rig;
 mod service;

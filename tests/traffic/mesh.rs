@@ -7,6 +7,7 @@ use crate::http_case::Target;
 use crate::ledger::Ledger;
 use crate::marker;
 use crate::outside;
+use crate::pki::Pki;
 use crate::service::{self, BEHIND, Instance};
 use crate::stream;
 use std::collections::BTreeSet;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub struct Mesh {
     pub callers: Vec<Caller>,
     outside: IpAddr,
+    pki: Pki,
     /// The callers' cluster, which takes the cases' resources.
     pub cluster: Cluster,
     /// Where the marker's application is.
@@ -82,8 +84,9 @@ impl Mesh {
         start_applications(&instances, 0, ledger).await?;
         start_marker(marker, ledger).await?;
         let outside = range.at(PLAIN, 210);
-        outside::start(outside, ledger).await?;
-        let mut mesh = Self { callers: Vec::new(), outside, cluster, marker, instances, tasks: Tasks::default() };
+        let pki = Pki::make(&home.join("pki-near"))?;
+        outside::start(outside, &pki, ledger).await?;
+        let mut mesh = Self { callers: Vec::new(), outside, pki, cluster, marker, instances, tasks: Tasks::default() };
         mesh.cluster.start_control_plane(&mut tasks);
         if columns.contains(&Column::Sidecar) {
             let (workload, at) = mesh.caller("sidecar", range, 0)?;
@@ -126,8 +129,10 @@ impl Mesh {
             east.start_sidecar(&mut tasks, &beside(instance))?;
         }
         let outside = range.at(PLAIN, 210);
-        outside::start(outside, ledger).await?;
-        let mut mesh = Self { callers: Vec::new(), outside, cluster: west, marker, instances, tasks: Tasks::default() };
+        let pki = Pki::make(&home.join("pki-far"))?;
+        outside::start(outside, &pki, ledger).await?;
+        let mut mesh =
+            Self { callers: Vec::new(), outside, pki, cluster: west, marker, instances, tasks: Tasks::default() };
         let (workload, at) = mesh.caller("remote", range, 0)?;
         mesh.cluster.start_sidecar(&mut tasks, &workload)?;
         mesh.callers.push(Caller { column: Column::Remote, mesh: at, own: workload.address, envoy: None });
@@ -139,7 +144,7 @@ impl Mesh {
     /// `text` with the instances' addresses in the places of their names.
     pub fn filled(&self, text: &str) -> String {
         let fill = |text: String, one: &Instance| text.replace(&format!("${}", one.name()), &one.address.to_string());
-        self.instances.iter().fold(text.replace("$outside", &self.outside.to_string()), fill)
+        self.instances.iter().fold(self.pki.filled(text).replace("$outside", &self.outside.to_string()), fill)
     }
 
     /// Has the callers' Sidecar resources say `spec`, or the usual again.

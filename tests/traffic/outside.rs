@@ -1,14 +1,16 @@
-//! Servers outside of the mesh that tell how they were reached: one that is told who asks before anything else, and one
-//! that carries bytes in HTTP.
+//! Servers outside of the mesh that tell how they were reached: ones that are told who asks before anything else, one
+//! behind TLS, and one that carries bytes in HTTP.
 //!
 //! | port | speaks |
 //! |---|---|
 //! | 8080 | HTTP after a header of the PROXY protocol; an instance `VERSION-SOURCE-to-PORT` of what that said |
 //! | 5001 | bytes, likewise |
+//! | 8443 | HTTP over TLS; the instance `tls-simple`, or `tls-mutual` if the client shows a certificate |
 //! | 3128 | CONNECT and POST; at the other end answers `CONNECT HOST:PORT`, or `POST HOST:PORT` |
 
 use crate::application;
 use crate::ledger::Ledger;
+use crate::pki::Pki;
 use crate::stream::talk;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -23,6 +25,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 type Body = BoxBody<Bytes, io::Error>;
 
@@ -31,7 +34,8 @@ const LONGEST: usize = 256;
 const BUFFER: usize = 16 << 10;
 
 /// Starts all of them at `address`.
-pub async fn start(address: IpAddr, ledger: &Arc<Ledger>) -> io::Result<()> {
+pub async fn start(address: IpAddr, pki: &Pki, ledger: &Arc<Ledger>) -> io::Result<()> {
+    start_tls(TcpListener::bind((address, 8443)).await?, TlsAcceptor::from(pki.server.clone()), ledger.clone());
     for (port, is_http) in [(8080, true), (5001, false)] {
         let listener = TcpListener::bind((address, port)).await?;
         let ledger = ledger.clone();
@@ -53,6 +57,20 @@ pub async fn start(address: IpAddr, ledger: &Arc<Ledger>) -> io::Result<()> {
         }
     });
     Ok(())
+}
+
+fn start_tls(listener: TcpListener, acceptor: TlsAcceptor, ledger: Arc<Ledger>) {
+    tokio::spawn(async move {
+        while let Ok((tcp, peer)) = listener.accept().await {
+            let (acceptor, ledger) = (acceptor.clone(), ledger.clone());
+            tokio::spawn(async move {
+                let Ok(tls) = acceptor.accept(tcp).await else { return };
+                let shows = tls.get_ref().1.peer_certificates().is_some();
+                let instance = if shows { "tls-mutual" } else { "tls-simple" };
+                application::handle(tls, peer, instance.to_owned(), ledger).await;
+            });
+        }
+    });
 }
 
 async fn announced(mut tcp: TcpStream, peer: SocketAddr, is_http: bool, ledger: Arc<Ledger>) {
