@@ -1,6 +1,6 @@
 //! The cases: what is configured, what is sent, what is expected.
 
-use crate::http_case::HttpCase;
+use crate::http_case::{HttpCase, Target};
 use crate::stream_case::StreamCase;
 use anyhow::{Context, bail};
 use config::Intent;
@@ -15,11 +15,11 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Column {
-    /// Our sidecar, the instances in its own cluster.
+    /// Our sidecar and our gateway, the instances in their own cluster.
     Sidecar,
-    /// Envoy under our control plane, the instances in its own cluster.
+    /// Envoys under our control plane, the instances in their own cluster.
     Envoy,
-    /// Our sidecar, the instances in another cluster.
+    /// Our sidecar and our gateway, the instances in another cluster.
     Remote,
 }
 
@@ -29,7 +29,8 @@ pub enum Column {
 pub struct Case {
     /// What it shows.
     pub name: String,
-    /// Istio's resources, in the callers' cluster; `$NAME` stands for the address of the instance NAME.
+    /// Istio's resources, in the callers' cluster; `$NAME` stands for the address of the instance NAME, `$gateway` for
+    /// that of the gateway. See certificates.rs for what stands for certificates.
     #[serde(default)]
     pub resources: String,
     /// What is sent over HTTP, one after the other.
@@ -104,6 +105,12 @@ impl FromStr for Column {
 // === impl Case ===
 
 impl Case {
+    /// Whether a gateway is asked.
+    pub fn asks_gateway(&self) -> bool {
+        let asked = self.requests.iter().map(|step| &step.to).chain(self.tcp.iter().map(|step| &step.to));
+        asked.into_iter().any(Target::is_gateway)
+    }
+
     /// The columns in which it is run.
     pub fn runs_in(&self, column: Column) -> bool {
         !self.differs.contains_key(&column) && (self.only.is_empty() || self.only.contains(&column))

@@ -13,6 +13,7 @@ mod application;
 mod ask;
 mod call;
 mod case;
+mod certificates;
 mod check;
 mod cluster;
 mod expect;
@@ -26,6 +27,7 @@ mod rig;
 mod service;
 mod stream;
 mod stream_case;
+mod tls;
 mod value;
 
 use anyhow::{Context, ensure};

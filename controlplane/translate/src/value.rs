@@ -11,6 +11,9 @@ use std::path::Path;
 /// The bootstrap upstream through which a proxy gets its own certificate: its agent's Unix socket, as with Istio.
 const SDS_UPSTREAM: &str = "sds-grpc";
 
+/// How long a listener of Envoy's waits for a secret before it opens without.
+const MOMENT_MS: u32 = 1000;
+
 pub(crate) fn number(value: u32) -> Option<UInt32Value> {
     Some(UInt32Value { value })
 }
@@ -81,6 +84,11 @@ pub(crate) fn authority(ip: IpAddr) -> String {
 /// "Ask for it on this stream."
 pub(crate) fn ads() -> Option<core::ConfigSource> {
     source(core::config_source::ConfigSourceSpecifier::Ads(core::AggregatedConfigSource {}))
+}
+
+/// The same, for what may be missing while everything beside it works: without it, connections are refused.
+pub(crate) fn ads_for_a_moment() -> Option<core::ConfigSource> {
+    ads().map(|source| core::ConfigSource { initial_fetch_timeout: milliseconds(MOMENT_MS), ..source })
 }
 
 /// "Ask your agent for it": keys never cross xDS.

@@ -12,33 +12,33 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The configurations that were made.
-#[derive(Default)]
-pub(crate) struct Acceptors(Mutex<HashMap<DownstreamTls, Made>>);
+pub(crate) struct Acceptors {
+    made: Mutex<HashMap<DownstreamTls, Made>>,
+    /// How old what was read of files may become before they are read again.
+    files_last: Duration,
+}
 
 struct Made {
-    config: Arc<ServerConfig>,
-    /// The secrets that it was made of.
-    secrets: Vec<Arc<ServerSecret>>,
-    /// When its files were read, if there are any.
-    read: Option<Instant>,
+    /// The configuration, or why there is none.
+    config: Result<Arc<ServerConfig>, String>,
+    /// The secrets that there were for it.
+    secrets: Vec<Option<Arc<ServerSecret>>>,
+    /// When its files must be read again, if there are any.
+    until: Option<Instant>,
 }
 
-/// What a configuration is made of.
-#[derive(Default)]
-struct Material {
-    secrets: Vec<Arc<ServerSecret>>,
-    reads_files: bool,
-}
-
-/// How old what was read of files may become before they are read again.
-const FILES_LAST: Duration = Duration::from_secs(10);
 /// Ways that are kept; no proxy has nearly as many, but tables come and go.
 const MOST: usize = 1024;
 
 // === impl Acceptors ===
 
 impl Acceptors {
-    /// How `tls` is taken at this moment.
+    pub(crate) fn new(files_last: Duration) -> Self {
+        Self { made: Mutex::default(), files_last }
+    }
+
+    /// How `tls` is taken at this moment. What cannot be used is looked at again when a secret of it has changed, or its
+    /// files may have; till then what was good before is better than nothing.
     ///
     /// # Errors
     /// If a secret has not come, or a certificate or roots cannot be used.
@@ -48,27 +48,28 @@ impl Acceptors {
         identity: &Identity,
         table: &RoutingTable,
     ) -> Result<Arc<ServerConfig>, IdentityError> {
-        let mut made = self.0.lock();
-        if let Some(known) = made.get(tls).filter(|known| known.is_current(tls, table)) {
-            return Ok(known.config.clone());
+        let mut made = self.made.lock();
+        let known = made.get(tls);
+        if let Some(current) = known.filter(|known| known.is_current(tls, table)) {
+            return current.config();
         }
-        let new = make(tls, identity, table);
-        match (new, made.get(tls)) {
-            (Ok(new), _) => {
-                if made.len() >= MOST {
-                    made.clear();
-                }
-                let config = new.config.clone();
-                made.insert(tls.clone(), new);
-                Ok(config)
-            }
-            // What was good before is better than nothing.
-            (Err(error), Some(known)) => {
-                tracing::warn!(%error, "what a listener shows cannot be used; that of before stays");
-                Ok(known.config.clone())
-            }
-            (Err(error), None) => Err(error),
+        let config = make(tls, identity, table).or_else(|error| {
+            let before = known.and_then(|known| known.config.clone().ok());
+            let stays = before.is_some();
+            tracing::warn!(%error, stays, "what a listener shows or trusts cannot be used; that of before stays if there is any");
+            before.ok_or_else(|| match error {
+                IdentityError::Edge(reason) => reason,
+                other => other.to_string(),
+            })
+        });
+        if made.len() >= MOST {
+            made.clear();
         }
+        let secrets = tls.secrets().map(|name| table.secrets.get(name).cloned()).collect();
+        let new = Made { config, secrets, until: tls.has_files().then(|| Instant::now() + self.files_last) };
+        let config = new.config();
+        made.insert(tls.clone(), new);
+        config
     }
 }
 
@@ -76,30 +77,36 @@ impl Acceptors {
 
 impl Made {
     fn is_current(&self, tls: &DownstreamTls, table: &RoutingTable) -> bool {
+        let is_same = |(now, then): (Option<&Arc<ServerSecret>>, &Option<Arc<ServerSecret>>)| match (now, then) {
+            (Some(now), Some(then)) => Arc::ptr_eq(now, then),
+            (None, None) => true,
+            _ => false,
+        };
         let now = tls.secrets().map(|name| table.secrets.get(name));
-        let same = now.zip(&self.secrets).all(|(now, then)| now.is_some_and(|now| Arc::ptr_eq(now, then)));
-        same && self.read.is_none_or(|read| read.elapsed() < FILES_LAST)
+        now.zip(&self.secrets).all(is_same) && self.until.is_none_or(|until| Instant::now() < until)
+    }
+
+    fn config(&self) -> Result<Arc<ServerConfig>, IdentityError> {
+        self.config.clone().map_err(IdentityError::Edge)
     }
 }
 
-fn make(tls: &DownstreamTls, identity: &Identity, table: &RoutingTable) -> Result<Made, IdentityError> {
-    let mut material = Material::default();
-    let config = match (&tls.shows, &tls.admits) {
+fn make(tls: &DownstreamTls, identity: &Identity, table: &RoutingTable) -> Result<Arc<ServerConfig>, IdentityError> {
+    match (&tls.shows, &tls.admits) {
         (Shows::Identity, _) => {
             let auth = if tls.requires_certificate { ClientAuth::Required } else { ClientAuth::Optional };
             let alpn: Vec<&[u8]> = tls.alpn.iter().map(String::as_bytes).collect();
-            server_config(identity, auth, Expected::Any, &alpn)
+            Ok(server_config(identity, auth, expected(&tls.admits), &alpn))
         }
-        (Shows::Certificates(_), Admits::Mesh) => {
-            let why = "a certificate from elsewhere with clients of the mesh is not accepted".to_owned();
-            return Err(IdentityError::Outside(why));
+        (Shows::Certificates(_), Admits::Mesh(_)) => {
+            Err(IdentityError::Edge("a certificate from elsewhere with clients of the mesh is not accepted".to_owned()))
         }
         (Shows::Certificates(places), admits) => {
-            let pairs = places.iter().map(|place| material.certificate(place, table));
+            let pairs = places.iter().map(|place| certificate(place, table));
             let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
             let trusted = match admits {
-                Admits::Clients(clients) => Some((clients, material.roots(clients, table)?)),
-                Admits::Anyone | Admits::Mesh => None,
+                Admits::Clients(clients) => Some((clients, roots(clients, table)?)),
+                Admits::Anyone | Admits::Mesh(_) => None,
             };
             edge_server_config(&EdgeTls {
                 certificates: pairs.iter().map(|(chain, key)| (&chain[..], &key[..])).collect(),
@@ -115,47 +122,48 @@ fn make(tls: &DownstreamTls, identity: &Identity, table: &RoutingTable) -> Resul
                 tls12: tls.tls12,
                 tls13: tls.tls13,
                 ciphers: &tls.ciphers,
-            })?
+                curves: &tls.curves,
+            })
         }
-    };
-    let read = material.reads_files.then(Instant::now);
-    Ok(Made { config, secrets: material.secrets, read })
+    }
 }
 
-// === impl Material ===
-
-impl Material {
-    fn certificate(&mut self, place: &Place, table: &RoutingTable) -> Result<(Vec<u8>, Vec<u8>), IdentityError> {
-        match place {
-            Place::Files(chain, key) => Ok((self.file(chain)?, self.file(key)?)),
-            Place::Secret(name) => match &*self.secret(name, table)? {
-                ServerSecret::Certificate(chain, key) => Ok((chain.clone(), key.clone())),
-                ServerSecret::Roots(..) => Err(IdentityError::Outside(format!("secret {name:?} holds no certificate"))),
-            },
+/// The workloads that are let in. Names that are no identities are nobody's in the mesh.
+fn expected(admits: &Admits) -> Expected {
+    match admits {
+        Admits::Mesh(names) if !names.is_empty() => {
+            Expected::Exactly(Arc::new(names.iter().filter_map(|name| name.parse().ok()).collect()))
         }
+        _ => Expected::Any,
     }
+}
 
-    fn roots(&mut self, clients: &Clients, table: &RoutingTable) -> Result<(Vec<u8>, Option<Vec<u8>>), IdentityError> {
-        let own = clients.revoked.as_deref().map(|path| self.file(path)).transpose()?;
-        match &clients.roots {
-            Roots::File(path) => Ok((self.file(path)?, own)),
-            Roots::Secret(name) => match &*self.secret(name, table)? {
-                ServerSecret::Roots(roots, revoked) => Ok((roots.clone(), own.or_else(|| revoked.clone()))),
-                ServerSecret::Certificate(..) => Err(IdentityError::Outside(format!("secret {name:?} holds no roots"))),
-            },
-        }
+fn certificate(place: &Place, table: &RoutingTable) -> Result<(Vec<u8>, Vec<u8>), IdentityError> {
+    match place {
+        Place::Files(chain, key) => Ok((file(chain)?, file(key)?)),
+        Place::Secret(name) => match &**secret(name, table)? {
+            ServerSecret::Certificate(chain, key) => Ok((chain.clone(), key.clone())),
+            ServerSecret::Roots(..) => Err(IdentityError::Edge(format!("secret {name:?} holds no certificate"))),
+        },
     }
+}
 
-    fn secret(&mut self, name: &Arc<str>, table: &RoutingTable) -> Result<Arc<ServerSecret>, IdentityError> {
-        let secret = table.secrets.get(name);
-        let secret = secret.ok_or_else(|| IdentityError::Outside(format!("secret {name:?} has not come")))?;
-        self.secrets.push(secret.clone());
-        Ok(secret.clone())
+fn roots(clients: &Clients, table: &RoutingTable) -> Result<(Vec<u8>, Option<Vec<u8>>), IdentityError> {
+    let own = clients.revoked.as_deref().map(file).transpose()?;
+    match &clients.roots {
+        Roots::File(path) => Ok((file(path)?, own)),
+        Roots::Secret(name) => match &**secret(name, table)? {
+            ServerSecret::Roots(roots, revoked) => Ok((roots.clone(), own.or_else(|| revoked.clone()))),
+            ServerSecret::Certificate(..) => Err(IdentityError::Edge(format!("secret {name:?} holds no roots"))),
+        },
     }
+}
 
-    /// A few kilobytes, once in a while: not worth a thread of its own.
-    fn file(&mut self, path: &Path) -> Result<Vec<u8>, IdentityError> {
-        self.reads_files = true;
-        std::fs::read(path).map_err(|error| IdentityError::Outside(format!("{}: {error}", path.display())))
-    }
+fn secret<'a>(name: &Arc<str>, table: &'a RoutingTable) -> Result<&'a Arc<ServerSecret>, IdentityError> {
+    table.secrets.get(name).ok_or_else(|| IdentityError::Edge(format!("secret {name:?} has not come")))
+}
+
+/// A few kilobytes, once in a while: not worth a thread of its own.
+fn file(path: &Path) -> Result<Vec<u8>, IdentityError> {
+    std::fs::read(path).map_err(|error| IdentityError::Edge(format!("{}: {error}", path.display())))
 }

@@ -33,6 +33,7 @@ mod shared;
 mod sidecar;
 mod state;
 mod stream;
+mod taken;
 mod tcp;
 mod telemetry;
 mod upgrade;

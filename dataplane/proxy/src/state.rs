@@ -28,7 +28,7 @@ const DOMAIN: &str = "cluster.local";
 impl Sink for State {
     fn apply(&mut self, type_url: &str, changed: Vec<Resource>, removed: Vec<Arc<str>>) -> Result<(), Rejection> {
         let trusted = match type_url {
-            type_url::SECRET if !changed.is_empty() => Some(self.trusted(&changed).map_err(|error| reject(&*error))?),
+            type_url::SECRET => self.trusted(&changed).map_err(|error| reject(&*error))?,
             _ => None,
         };
         self.resources.apply(type_url, &changed, &removed).map_err(|error| reject(&error))?;
@@ -41,6 +41,9 @@ impl Sink for State {
             self.zone.store(Arc::new(Zone::new(entries, &self.namespace, DOMAIN)));
         }
         self.shared.table.store(table);
+        if matches!(type_url, type_url::LISTENER | type_url::ROUTE) {
+            self.shared.listeners.send_replace(());
+        }
         self.complete.send_replace(self.resources.is_complete());
         Ok(())
     }
@@ -51,14 +54,18 @@ impl Sink for State {
 }
 
 impl State {
-    /// The roots in `secrets`, read before anything is kept of them: roots that do not parse must change nothing.
-    fn trusted(&self, secrets: &[Resource]) -> Result<Bundles, Box<dyn std::error::Error>> {
+    /// The roots in `secrets`, if they are among them, read before anything is kept of them: roots that do not parse must
+    /// change nothing.
+    fn trusted(&self, secrets: &[Resource]) -> Result<Option<Bundles>, Box<dyn std::error::Error>> {
         let mut trial = Resources::default();
         trial.apply(type_url::SECRET, secrets, &[])?;
         let bundles: Arc<[TrustBundle]> = trial.table().bundles;
+        if bundles.is_empty() {
+            return Ok(None);
+        }
         let peers = bundles.iter().filter(|bundle| bundle.trust_domain != self.own_bundle.trust_domain);
         let own = bundles.iter().find(|bundle| bundle.trust_domain == self.own_bundle.trust_domain);
-        Ok(Bundles::new(peers.chain([own.unwrap_or(&self.own_bundle)]))?)
+        Ok(Some(Bundles::new(peers.chain([own.unwrap_or(&self.own_bundle)]))?))
     }
 }
 
