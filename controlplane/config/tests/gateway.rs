@@ -65,7 +65,10 @@ fn gateways_are_served_by_whom_they_select() {
     let served = |labels: &[(&str, &str)]| {
         let labels: BTreeMap<String, String> =
             labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        intent.gateways_for(&labels).map(|gateway: &Gateway| gateway.name.clone()).collect::<Vec<_>>()
+        intent
+            .gateways_for(&"edge".parse().expect("valid"), &labels)
+            .map(|gateway: &Gateway| gateway.name.clone())
+            .collect::<Vec<_>>()
     };
     assert_eq!(served(&[("a", "b"), ("x", "y")]), ["one", "four"]);
     assert_eq!(served(&[("a", "b"), ("c", "d")]), ["one", "two", "four"]);

@@ -39,15 +39,13 @@ pub(crate) fn file_roots_name(path: &str) -> String {
 /// How a server of a Gateway takes TLS; `is_http` says whether it carries requests.
 pub(crate) fn downstream(server: &ServerTls, is_http: bool) -> TransportSocket {
     if server.mode == ServerTlsMode::IstioMutual {
-        let secrets = server.shown.iter().map(|shown| match shown {
-            Shown::Files(chain, key) => secret(file_certificate_name(chain, key)),
-            Shown::Secret(name) => secret(secret_name(name)),
-            Shown::Granted(namespace, name) => secret(granted_name(namespace, name)),
-        });
+        let protocol = if is_http { Protocol::Http } else { Protocol::Tcp };
+        return tls::downstream(protocol, &server.subject_alt_names);
     }
     let secrets = server.shown.iter().map(|shown| match shown {
         Shown::Files(chain, key) => secret(file_certificate_name(chain, key)),
         Shown::Secret(name) => secret(secret_name(name)),
+        Shown::Granted(namespace, name) => secret(granted_name(namespace, name)),
     });
     let alpn: &[&str] = if is_http { &["h2", "http/1.1"] } else { &[] };
     let common = envoy::CommonTlsContext {
