@@ -137,6 +137,9 @@ pub struct GatewayProcess {
     /// Addresses, limits and times.
     #[serde(default)]
     pub eastwest: eastwest::Settings,
+    /// Serves Istio's Gateways as well; none if absent.
+    #[serde(default)]
+    pub ingress: Option<IngressSettings>,
 }
 
 /// Which workload a sidecar or an agent stands beside.
@@ -157,9 +160,38 @@ pub struct WorkloadSettings {
     /// Where it runs: `REGION/ZONE/SUBZONE`, or the beginning of it; not known if empty.
     #[serde(default)]
     pub locality: String,
-    /// How its traffic arrives: `REDIRECT`, or `NONE` when listeners are bound as a Sidecar resource says.
+    /// How its traffic arrives: `REDIRECT`, or `NONE` when listeners are bound as a Sidecar resource says. Nothing is
+    /// redirected to a router.
     #[serde(default = "redirect")]
     pub interception: String,
+    /// What its proxy is.
+    #[serde(default)]
+    pub role: ProxyRole,
+}
+
+/// What a proxy is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyRole {
+    /// It stands beside an application.
+    #[default]
+    Sidecar,
+    /// It stands alone, and serves the Gateways whose selectors its labels meet.
+    Router,
+}
+
+/// What serves Gateways within a gateway's process: a router, with an identity of its own.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IngressSettings {
+    /// Which workload the router is; its role is always `router`. Gateways select it by its labels, and secrets are
+    /// those of its namespace.
+    pub workload: WorkloadSettings,
+    /// How it gets its certificate.
+    pub identity: EnrolSettings,
+    /// Limits and times.
+    #[serde(default)]
+    pub proxy: proxy::Settings,
 }
 
 /// The settings of `isthmus sidecar`.

@@ -47,6 +47,15 @@ fn default_filter() -> String {
     "info".to_owned()
 }
 
+// === impl TelemetrySettings ===
+
+impl TelemetrySettings {
+    /// The ports that it takes.
+    pub fn ports(&self) -> impl Iterator<Item = u16> + use<> {
+        [Some(self.metrics), self.readiness].into_iter().flatten().map(|address| address.port())
+    }
+}
+
 // === impl Readiness ===
 
 impl Readiness {

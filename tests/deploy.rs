@@ -15,7 +15,9 @@ fn every_example_is_accepted() {
     example::<SidecarProcess>("sidecar");
     example::<AgentProcess>("agent");
     assert_eq!(example::<ControlPlaneProcess>("controlplane").listen.port(), 15012);
-    assert_eq!(example::<GatewayProcess>("gateway").eastwest.tunnel.port(), 15443);
+    let gateway = example::<GatewayProcess>("gateway");
+    assert_eq!(gateway.eastwest.tunnel.port(), 15443);
+    assert_eq!(gateway.ingress.expect("an example of one").workload.labels["istio"], "ingressgateway");
 }
 
 #[test]

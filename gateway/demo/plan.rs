@@ -6,8 +6,8 @@ use crate::bookshop::Title;
 use crate::command::init::{self, ClusterFiles};
 use crate::command::token;
 use crate::settings::{
-    AgentProcess, ControlPlaneProcess, EnrolSettings, GatewayProcess, RegistrySettings, SidecarProcess, StoreProcess,
-    StoreSettings, WorkloadSettings,
+    AgentProcess, ControlPlaneProcess, EnrolSettings, GatewayProcess, ProxyRole, RegistrySettings, SidecarProcess,
+    StoreProcess, StoreSettings, WorkloadSettings,
 };
 use crate::telemetry::{LogFormat, TelemetrySettings};
 use anyhow::{Context, ensure};
@@ -172,6 +172,7 @@ impl Draft<'_> {
                 tunnel: SocketAddr::new(address, 15443),
                 ..eastwest::Settings::default()
             },
+            ingress: None,
         };
         self.role("gateway", name, &settings)
     }
@@ -306,6 +307,7 @@ fn workload_settings(workload: &Workload) -> WorkloadSettings {
         locality: String::new(),
         labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect::<BTreeMap<_, _>>(),
         interception: "NONE".to_owned(),
+        role: ProxyRole::Sidecar,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `isthmus agent`: an unmodified Envoy as a sidecar of ours.
+//! `isthmus agent`: an unmodified Envoy as a sidecar or a router of ours.
 
 use super::enrol::{self, control_plane_identity};
 use super::proxy;
@@ -24,11 +24,15 @@ use xds::{ClientSettings, Mode, Rejection, Resource, Sink, type_url};
 pub async fn agent(settings: AgentProcess, shutdown: CancellationToken) -> anyhow::Result<()> {
     let cluster = settings.cluster.cluster()?;
     let who = proxy::identity(&cluster, &settings.workload)?;
-    let node = proxy::node(&settings.cluster, &settings.workload, &settings.workload.name)?;
+    let own = [settings.envoy_admin.port(), settings.envoy_metrics.port()];
+    let own_ports: Vec<u16> = settings.telemetry.ports().chain(own).collect();
+    let name = &settings.workload.name;
+    let node = proxy::node(&settings.cluster, &settings.workload, name, own_ports.clone())?;
     let mut metrics = prometheus_client::registry::Registry::default();
     let zone = Arc::new(ArcSwap::from_pointee(Zone::default()));
     let names = proxy::names(settings.dns.as_ref(), &zone, &mut metrics, &shutdown).await?;
-    let identity = enrol::identity(&cluster, &who, &settings.identity, &mut metrics, &shutdown).await?;
+    let expiry = enrol::expiry(&mut metrics);
+    let identity = enrol::identity(&cluster, &who, &settings.identity, expiry, &shutdown).await?;
     let readiness = Readiness::default();
     telemetry::serve(&settings.telemetry, metrics, readiness.clone(), &shutdown).await?;
 
@@ -64,7 +68,7 @@ pub async fn agent(settings: AgentProcess, shutdown: CancellationToken) -> anyho
     let connect = proxy::connector(&cluster, &settings.identity, &identity)?;
     let sink = Names { resources: Resources::default(), namespace: settings.workload.namespace()?, zone };
     // The agent is no second proxy: it asks as itself, for the names alone.
-    let asking = proxy::node(&settings.cluster, &settings.workload, &format!("{}-agent", settings.workload.name))?;
+    let asking = proxy::node(&settings.cluster, &settings.workload, &format!("{name}-agent"), own_ports)?;
     let feeding = tokio::spawn(xds::run(connect, asking, ClientSettings::from(Mode::Delta), sink, shutdown.clone()));
     readiness.set();
     keep_running(&settings.envoy, &file, shutdown).await?;

@@ -39,6 +39,17 @@ pub(super) fn own_bundle(cluster: &Cluster, settings: &EnrolSettings) -> anyhow:
     Ok(TrustBundle { trust_domain: cluster.trust_domain.clone(), pem: pem.into() })
 }
 
+/// Where it is shown until when a certificate is good; once for each identity that a process has.
+pub(super) fn expiry(registry: &mut Registry) -> Gauge {
+    let expiry = Gauge::default();
+    registry.register(
+        "isthmus_certificate_expiry_timestamp_seconds",
+        "When the certificate in use expires, in seconds since 1970; 0 before there is one",
+        expiry.clone(),
+    );
+    expiry
+}
+
 /// Gets the first certificate, however long the control plane may be away, and keeps it renewed from then on.
 ///
 /// # Errors
@@ -47,7 +58,7 @@ pub(super) async fn identity(
     cluster: &Cluster,
     who: &WorkloadIdentity,
     settings: &EnrolSettings,
-    registry: &mut Registry,
+    expiry: Gauge,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Identity> {
     let bundles = Bundles::new([&own_bundle(cluster, settings)?]).context("identity.roots")?;
@@ -71,12 +82,6 @@ pub(super) async fn identity(
             settings: RenewalSettings::default(),
         },
         shutdown.clone(),
-    );
-    let expiry: Gauge = Gauge::default();
-    registry.register(
-        "isthmus_certificate_expiry_timestamp_seconds",
-        "When the certificate in use expires, in seconds since 1970",
-        expiry.clone(),
     );
     tokio::spawn(async move {
         loop {

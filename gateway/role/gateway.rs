@@ -1,6 +1,8 @@
-//! `isthmus gateway`: the east-west gateway at the edge of a cluster.
+//! `isthmus gateway`: the east-west gateway at the edge of a cluster, and beside it, under a name of its own, the router
+//! that serves Gateways.
 
 use super::enrol::{self, SYSTEM_NAMESPACE};
+use super::ingress::Ingress;
 use super::proxy::connector;
 use super::registry::open;
 use crate::admin::{self, Views};
@@ -31,8 +33,9 @@ pub async fn gateway(settings: GatewayProcess, shutdown: CancellationToken) -> a
     let opened = open(&cluster, own_bundle, &settings.registry, &mut metrics, &shutdown).await?;
     let readiness = Readiness::default();
     let counted = tunnel::Metrics::register(&mut metrics);
-    // The metrics are complete only once the certificate is there; a process that waits for it is not ready.
-    let identity = enrol::identity(&cluster, &who, &settings.identity, &mut metrics, &shutdown).await?;
+    let expiry = enrol::expiry(&mut metrics);
+    let ingress = Ingress::prepare(&settings, &mut metrics)?;
+    let identity = enrol::identity(&cluster, &who, &settings.identity, expiry, &shutdown).await?;
     telemetry::serve(&settings.telemetry, metrics, readiness.clone(), &shutdown).await?;
 
     let catalog = opened.registry.catalog.clone();
@@ -54,10 +57,22 @@ pub async fn gateway(settings: GatewayProcess, shutdown: CancellationToken) -> a
         .await
         .with_context(|| format!("bind {} or {}", settings.eastwest.listen, settings.eastwest.tunnel))?;
     tracing::info!(sidecars = %gateway.listen(), tunnels = %gateway.tunnel(), "gateway listening");
-    admin::serve(settings.admin, views(&gateway, &opened.registry, &settings)?, &shutdown).await?;
-    readiness.set();
+    let mut views = views(&gateway, &opened.registry, &settings)?;
+    let mut router = None;
+    match ingress {
+        None => readiness.set(),
+        Some(ingress) => {
+            let (table, decisions) = (ingress.view(), ingress.view());
+            views = views.with("table", move || table.table()).with("decisions", move || decisions.decisions());
+            router = Some(tokio::spawn(ingress.run(readiness, shutdown.clone())));
+        }
+    }
+    admin::serve(settings.admin, views, &shutdown).await?;
     shutdown.cancelled().await;
     gateway.finished().await;
+    if let Some(router) = router {
+        router.await.context("the router")?;
+    }
     opened.registry.stopped().await;
     Ok(())
 }

@@ -4,6 +4,7 @@ mod agent;
 mod control_plane;
 mod enrol;
 mod gateway;
+mod ingress;
 mod proxy;
 mod registry;
 mod sidecar;

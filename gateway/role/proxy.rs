@@ -1,7 +1,8 @@
-//! What a sidecar and an agent share: which workload, whose node, which control plane.
+//! What a sidecar, a router and an agent share: which workload, whose node, which control plane.
 
-use super::enrol::{CONTROL_PLANE_NAME, control_plane_identity};
-use crate::settings::{ClusterSettings, EnrolSettings, WorkloadSettings};
+use super::enrol::{CONTROL_PLANE_NAME, control_plane_identity, own_bundle};
+use crate::settings::{ClusterSettings, EnrolSettings, ProxyRole, WorkloadSettings};
+use ::proxy::{Metrics, Owner, Parts};
 use anyhow::{Context, bail};
 use api::envoy::google::protobuf::{Struct, value::Kind};
 use arc_swap::ArcSwap;
@@ -29,21 +30,31 @@ pub(super) fn identity(cluster: &Cluster, workload: &WorkloadSettings) -> anyhow
     Ok(WorkloadIdentity::new(cluster.trust_domain.clone(), namespace, &workload.service_account)?)
 }
 
-/// The node that the proxy presents to the control plane under `name`.
+/// The node that the proxy presents to the control plane under `name`. Its process has `own_ports` for itself.
 ///
 /// # Errors
 /// If the settings do not make one.
-pub(super) fn node(cluster: &ClusterSettings, workload: &WorkloadSettings, name: &str) -> anyhow::Result<Node> {
+pub(super) fn node(
+    cluster: &ClusterSettings,
+    workload: &WorkloadSettings,
+    name: &str,
+    own_ports: Vec<u16>,
+) -> anyhow::Result<Node> {
     let address = workload.addresses.first().context("workload.addresses: at least one address is expected")?;
     let namespace = workload.namespace()?;
+    let kind = match workload.role {
+        ProxyRole::Sidecar => NodeKind::Sidecar,
+        ProxyRole::Router => NodeKind::Router,
+    };
     let interception = match workload.interception.as_str() {
+        _ if kind == NodeKind::Router => Interception::None,
         "REDIRECT" => Interception::Redirect,
         "NONE" => Interception::None,
         other => bail!("workload.interception: {other:?} is not accepted: REDIRECT or NONE is expected"),
     };
     Ok(Node {
-        id: format!("sidecar~{address}~{name}.{namespace}~{namespace}.svc.cluster.local"),
-        kind: NodeKind::Sidecar,
+        id: format!("{}~{address}~{name}.{namespace}~{namespace}.svc.cluster.local", kind.as_str()),
+        kind,
         addresses: workload.addresses.clone(),
         name: name.to_owned(),
         namespace,
@@ -53,8 +64,38 @@ pub(super) fn node(cluster: &ClusterSettings, workload: &WorkloadSettings, name:
         labels: workload.labels.clone(),
         service_account: workload.service_account.clone(),
         interception,
-        own_ports: Vec::new(),
+        own_ports,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+/// What our own proxy is made of as this workload, which is `identity`.
+///
+/// # Errors
+/// If the roots cannot be read, or a name in the settings is not valid.
+pub(super) fn parts(
+    cluster: &Cluster,
+    workload: &WorkloadSettings,
+    settings: &EnrolSettings,
+    identity: Identity,
+    metrics: Metrics,
+    zone: Arc<ArcSwap<Zone>>,
+) -> anyhow::Result<Parts> {
+    let label = |name: &str| workload.labels.get(name).cloned().unwrap_or_default();
+    Ok(Parts {
+        own_bundle: own_bundle(cluster, settings)?,
+        owner: Owner {
+            workload: workload.name.clone(),
+            namespace: workload.namespace.clone(),
+            app: label("app"),
+            version: label("version"),
+            cluster: cluster.id.to_string(),
+            principal: identity.id().to_string(),
+        },
+        namespace: workload.namespace()?,
+        identity,
+        metrics,
+        zone,
     })
 }
 

@@ -1,11 +1,11 @@
-//! `isthmus sidecar`: our own proxy beside an application.
+//! `isthmus sidecar`: our own proxy beside an application, or alone as a router.
 
 use super::enrol;
 use super::proxy;
 use crate::admin::{self, Views};
 use crate::settings::SidecarProcess;
 use crate::telemetry::{self, Readiness};
-use ::proxy::{Metrics, Owner, Parts, Sidecar};
+use ::proxy::{Metrics, Sidecar};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use dns::Zone;
@@ -20,31 +20,18 @@ use xds::{ClientSettings, Mode};
 pub async fn sidecar(settings: SidecarProcess, shutdown: CancellationToken) -> anyhow::Result<()> {
     let cluster = settings.cluster.cluster()?;
     let who = proxy::identity(&cluster, &settings.workload)?;
-    let node = proxy::node(&settings.cluster, &settings.workload, &settings.workload.name)?;
+    let own_ports = settings.telemetry.ports().chain([settings.admin.port()]).collect();
+    let node = proxy::node(&settings.cluster, &settings.workload, &settings.workload.name, own_ports)?;
     let mut metrics = prometheus_client::registry::Registry::default();
     let zone = Arc::new(ArcSwap::from_pointee(Zone::default()));
     let names = proxy::names(settings.dns.as_ref(), &zone, &mut metrics, &shutdown).await?;
     let counted = Metrics::register(&mut metrics);
-    let identity = enrol::identity(&cluster, &who, &settings.identity, &mut metrics, &shutdown).await?;
+    let expiry = enrol::expiry(&mut metrics);
+    let identity = enrol::identity(&cluster, &who, &settings.identity, expiry, &shutdown).await?;
     let readiness = Readiness::default();
     telemetry::serve(&settings.telemetry, metrics, readiness.clone(), &shutdown).await?;
 
-    let label = |name: &str| settings.workload.labels.get(name).cloned().unwrap_or_default();
-    let parts = Parts {
-        own_bundle: enrol::own_bundle(&cluster, &settings.identity)?,
-        owner: Owner {
-            workload: settings.workload.name.clone(),
-            namespace: settings.workload.namespace.clone(),
-            app: label("app"),
-            version: label("version"),
-            cluster: settings.cluster.name.clone(),
-            principal: who.to_string(),
-        },
-        namespace: settings.workload.namespace()?,
-        identity: identity.clone(),
-        metrics: counted,
-        zone,
-    };
+    let parts = proxy::parts(&cluster, &settings.workload, &settings.identity, identity.clone(), counted, zone)?;
     let (sidecar, sink) = Sidecar::new(settings.proxy.clone(), parts);
     admin::serve(settings.admin, views(&sidecar, &settings)?, &shutdown).await?;
     let connect = proxy::connector(&cluster, &settings.identity, &identity)?;

@@ -1,24 +1,21 @@
 //! Sends what a step of a case says.
 
 use crate::call::{Client, Reply};
+use crate::certificates::Certificates;
 use crate::http_case::HttpCase;
 use crate::ledger::NUMBER;
 use crate::stream_case::StreamCase;
+use crate::tls::{self, TlsCase};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Request, header};
 use http_body_util::Full;
-use rustls::ClientConfig;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 /// One request and what came of it.
 #[derive(Debug)]
@@ -35,11 +32,11 @@ pub struct Numbers(AtomicU64);
 
 const STREAM_LIMIT: Duration = Duration::from_secs(10);
 
-/// Sends the requests of a step to the caller's proxy at `mesh`, over connections that are kept.
-pub async fn requests(mesh: IpAddr, step: &HttpCase, numbers: &Numbers) -> Vec<Outcome> {
-    let at = SocketAddr::new(mesh, step.to.port);
+/// Sends the requests of a step to the proxy at `place`, over connections that are kept.
+pub async fn requests(place: IpAddr, step: &HttpCase, numbers: &Numbers, certificates: &Certificates) -> Vec<Outcome> {
+    let at = SocketAddr::new(place, step.to.port);
     let workers = (0..step.times.min(step.at_once)).map(|worker| async move {
-        let mut client = Client::new(at, step.http2);
+        let mut client = Client::over_tls(at, step.http2, step.tls.as_ref(), certificates);
         let mut outcomes = Vec::new();
         for _ in (worker..step.times).step_by(step.at_once) {
             let number = numbers.next();
@@ -59,7 +56,8 @@ pub async fn requests(mesh: IpAddr, step: &HttpCase, numbers: &Numbers) -> Vec<O
 fn request(step: &HttpCase, number: &str) -> http::Result<Request<Full<Bytes>>> {
     let authority = step.authority.clone().unwrap_or_else(|| step.to.authority());
     // HTTP/2 has the authority in the target, HTTP/1 in a header field.
-    let target = if step.http2 { format!("http://{authority}{}", step.path) } else { step.path.clone() };
+    let scheme = if step.tls.is_some() { "https" } else { "http" };
+    let target = if step.http2 { format!("{scheme}://{authority}{}", step.path) } else { step.path.clone() };
     let mut request = Request::builder().method(step.method.as_str()).uri(target).header(NUMBER, number);
     if !step.http2 {
         request = request.header(header::HOST, authority);
@@ -74,25 +72,23 @@ fn request(step: &HttpCase, number: &str) -> http::Result<Request<Full<Bytes>>> 
 }
 
 /// Opens the connections of a step, one after the other; the instance that each reached, or how it failed.
-pub async fn streams(mesh: IpAddr, step: &StreamCase) -> Vec<Result<String, String>> {
-    let at = SocketAddr::new(mesh, step.to.port);
+pub async fn streams(place: IpAddr, step: &StreamCase, certificates: &Certificates) -> Vec<Result<String, String>> {
+    let at = SocketAddr::new(place, step.to.port);
     let mut outcomes = Vec::new();
     for _ in 0..step.times {
-        let talked = tokio::time::timeout(STREAM_LIMIT, stream(at, step)).await;
+        let talked = tokio::time::timeout(STREAM_LIMIT, stream(at, step, certificates)).await;
         let talked = talked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         outcomes.push(talked.map_err(|error| error.to_string()));
     }
     outcomes
 }
 
-async fn stream(at: SocketAddr, step: &StreamCase) -> io::Result<String> {
+async fn stream(at: SocketAddr, step: &StreamCase, certificates: &Certificates) -> io::Result<String> {
     let tcp = TcpStream::connect(at).await?;
-    match &step.server_name {
+    let plain = step.server_name.as_ref().map(|name| TlsCase { name: name.clone(), ..TlsCase::default() });
+    match step.tls.as_ref().or(plain.as_ref()) {
         None => talk(tcp, &step.send).await,
-        Some(name) => {
-            let name = ServerName::try_from(name.clone()).map_err(io::Error::other)?;
-            talk(TlsConnector::from(Arc::new(trusting())).connect(name, tcp).await?, &step.send).await
-        }
+        Some(case) => talk(tls::connect(tcp, case, &[], certificates).await?, &step.send).await,
     }
 }
 
@@ -113,59 +109,10 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, words: &str) -> io::R
     Ok(name.trim_end().to_owned())
 }
 
-/// Takes every certificate: who answers is not what these cases are about.
-#[derive(Debug)]
-struct Anybody(Arc<rustls::crypto::CryptoProvider>);
-
-fn trusting() -> ClientConfig {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    ClientConfig::builder()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-        .with_no_client_auth()
-}
-
 // === impl Numbers ===
 
 impl Numbers {
     fn next(&self) -> String {
         self.0.fetch_add(1, Ordering::Relaxed).to_string()
-    }
-}
-
-// === impl Anybody ===
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -1,5 +1,7 @@
 //! One connection to a proxy, and what comes back over it.
 
+use crate::certificates::Certificates;
+use crate::tls::{self, TlsCase};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -8,6 +10,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// How long one request may take at all.
@@ -23,9 +26,11 @@ pub struct Reply {
 }
 
 /// A connection that is opened when first needed, and again after it ended.
-pub struct Client {
+pub struct Client<'a> {
     at: SocketAddr,
     is_http2: bool,
+    /// How TLS is spoken; it is not if absent.
+    tls: Option<(&'a TlsCase, &'a Certificates)>,
     sender: Option<Sender>,
 }
 
@@ -36,9 +41,14 @@ enum Sender {
 
 // === impl Client ===
 
-impl Client {
+impl<'a> Client<'a> {
     pub fn new(at: SocketAddr, is_http2: bool) -> Self {
-        Self { at, is_http2, sender: None }
+        Self { at, is_http2, tls: None, sender: None }
+    }
+
+    /// As [`Client::new`], over TLS.
+    pub fn over_tls(at: SocketAddr, is_http2: bool, tls: Option<&'a TlsCase>, certificates: &'a Certificates) -> Self {
+        Self { at, is_http2, tls: tls.map(|tls| (tls, certificates)), sender: None }
     }
 
     /// Sends one request; its response, or how the connection ended without one.
@@ -69,7 +79,7 @@ impl Client {
             self.sender = None;
         }
         if self.sender.is_none() {
-            self.sender = Some(Sender::open(self.at, self.is_http2).await?);
+            self.sender = Some(Sender::open(self.at, self.is_http2, self.tls).await?);
         }
         Ok(self.sender.as_mut().expect("set above"))
     }
@@ -78,10 +88,23 @@ impl Client {
 // === impl Sender ===
 
 impl Sender {
-    async fn open(at: SocketAddr, is_http2: bool) -> anyhow::Result<Self> {
+    async fn open(at: SocketAddr, is_http2: bool, tls: Option<(&TlsCase, &Certificates)>) -> anyhow::Result<Self> {
         let tcp = TcpStream::connect(at).await?;
         tcp.set_nodelay(true)?;
-        let io = TokioIo::new(tcp);
+        let alpn = if is_http2 { "h2" } else { "http/1.1" };
+        match tls {
+            None => Self::begin(tcp, is_http2).await,
+            Some((case, certificates)) => {
+                Self::begin(tls::connect(tcp, case, &[alpn], certificates).await?, is_http2).await
+            }
+        }
+    }
+
+    async fn begin(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        is_http2: bool,
+    ) -> anyhow::Result<Self> {
+        let io = TokioIo::new(stream);
         // The connection's task ends with the connection, and that with the sender.
         if is_http2 {
             let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;

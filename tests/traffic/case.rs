@@ -1,6 +1,6 @@
 //! The cases: what is configured, what is sent, what is expected.
 
-use crate::http_case::HttpCase;
+use crate::http_case::{HttpCase, Target};
 use crate::stream_case::StreamCase;
 use anyhow::{Context, bail};
 use config::Intent;
@@ -15,11 +15,11 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Column {
-    /// Our sidecar, the instances in its own cluster.
+    /// Our sidecar and our gateway, the instances in their own cluster.
     Sidecar,
-    /// Envoy under our control plane, the instances in its own cluster.
+    /// Envoys under our control plane, the instances in their own cluster.
     Envoy,
-    /// Our sidecar, the instances in another cluster.
+    /// Our sidecar and our gateway, the instances in another cluster.
     Remote,
 }
 
@@ -29,8 +29,9 @@ pub enum Column {
 pub struct Case {
     /// What it shows.
     pub name: String,
-    /// Istio's resources, in the callers' cluster; `$NAME` stands for the address of the instance NAME, and
-    /// `$outside` for that of the servers in outside.rs; see pki.rs for what stands for certificates.
+    /// Istio's resources, in the callers' cluster; `$NAME` stands for the address of the instance NAME, `$gateway` for
+    /// that of the gateway, and `$outside` for that of the servers in outside.rs. See certificates.rs and pki.rs for what
+    /// stands for certificates.
     #[serde(default)]
     pub resources: String,
     /// What the caller's Sidecar resource says instead of the usual, `$mesh` standing for the address at which it offers
@@ -109,6 +110,12 @@ impl FromStr for Column {
 // === impl Case ===
 
 impl Case {
+    /// Whether a gateway is asked.
+    pub fn asks_gateway(&self) -> bool {
+        let asked = self.requests.iter().map(|step| &step.to).chain(self.tcp.iter().map(|step| &step.to));
+        asked.into_iter().any(Target::is_gateway)
+    }
+
     /// The columns in which it is run.
     pub fn runs_in(&self, column: Column) -> bool {
         !self.differs.contains_key(&column) && (self.only.is_empty() || self.only.contains(&column))

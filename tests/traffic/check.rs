@@ -152,10 +152,7 @@ fn response(expect: &Expect, reply: &Reply) -> Vec<String> {
         wrong.extend(absent_or(&format!("response header {name}"), value.as_ref(), joined(&reply.headers, name)));
     }
     for (name, part) in &expect.header_contains {
-        let came = joined(&reply.headers, name);
-        if !came.as_ref().is_some_and(|came| came.contains(part)) {
-            wrong.push(format!("response header {name}: expected {part:?} in it, came {came:?}"));
-        }
+        wrong.extend(without(&format!("response header {name}"), part, joined(&reply.headers, name)));
     }
     wrong.extend(unlike("body", expect.body.as_ref(), Some(&reply.body)));
     if let Some(part) = expect.body_contains.as_ref().filter(|part| !reply.body.contains(*part)) {
@@ -179,6 +176,9 @@ fn request(wanted: &SeenAs, seen: &Seen) -> Vec<String> {
     for (name, value) in &wanted.headers {
         wrong.extend(absent_or(&format!("header seen {name}"), value.as_ref(), seen.header(name)));
     }
+    for (name, part) in &wanted.header_contains {
+        wrong.extend(without(&format!("header seen {name}"), part, seen.header(name)));
+    }
     wrong
 }
 
@@ -190,6 +190,11 @@ fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
 fn unlike<T: PartialEq + Debug>(what: &str, wanted: Option<&T>, came: Option<&T>) -> Option<String> {
     let wanted = wanted.filter(|wanted| came != Some(*wanted))?;
     Some(format!("{what}: expected {wanted:?}, came {came:?}"))
+}
+
+fn without(what: &str, part: &str, came: Option<String>) -> Option<String> {
+    let is_there = came.as_ref().is_some_and(|came| came.contains(part));
+    (!is_there).then(|| format!("{what}: expected {part:?} in it, came {came:?}"))
 }
 
 /// As [`unlike`], where nothing wanted means that there must be nothing.

@@ -1,13 +1,12 @@
 //! One cluster: its identity, its folder of resources, and its processes, each of them a task.
 
-use crate::service::NAMESPACE;
 use anyhow::Context;
 use isthmus::command::init::{self, ClusterFiles};
 use isthmus::command::token;
 use isthmus::role;
 use isthmus::settings::{
-    AgentProcess, ControlPlaneProcess, EnrolSettings, GatewayProcess, RegistrySettings, SidecarProcess, StoreProcess,
-    StoreSettings, WorkloadSettings,
+    AgentProcess, ControlPlaneProcess, EnrolSettings, GatewayProcess, IngressSettings, RegistrySettings,
+    SidecarProcess, StoreProcess, StoreSettings, WorkloadSettings,
 };
 use isthmus::telemetry::{LogFormat, TelemetrySettings};
 use registry::PeerSettings;
@@ -43,7 +42,10 @@ pub struct Cluster {
 /// A workload beside which a proxy stands.
 pub struct Workload {
     pub name: String,
+    pub namespace: &'static str,
     pub account: String,
+    /// `sidecar` or `router`.
+    pub role: &'static str,
     pub address: IpAddr,
     pub labels: Vec<(&'static str, String)>,
 }
@@ -127,9 +129,17 @@ impl Cluster {
         tasks.start(&self.role("control plane"), |until| role::control_plane(settings, until));
     }
 
-    /// Starts a gateway.
-    pub fn start_gateway(&self, tasks: &mut Tasks, address: IpAddr) -> anyhow::Result<()> {
+    /// Starts a gateway, which serves Gateways as `router` if there is one.
+    pub fn start_gateway(&self, tasks: &mut Tasks, address: IpAddr, router: Option<&Workload>) -> anyhow::Result<()> {
         let (name, at) = (self.role("gateway"), SocketAddr::new(address, 15443));
+        let ingress = router.map(|router| {
+            let identity = self.enrol(&router.name, router.namespace, &router.account)?;
+            Ok::<_, anyhow::Error>(IngressSettings {
+                workload: router.settings(),
+                identity,
+                proxy: proxy::Settings::default(),
+            })
+        });
         let settings = GatewayProcess {
             telemetry: telemetry(address),
             admin: SocketAddr::new(address, 15000),
@@ -144,6 +154,7 @@ impl Cluster {
                 export_labels: EXPORTED.map(str::to_owned).into(),
                 ..eastwest::Settings::default()
             },
+            ingress: ingress.transpose()?,
         };
         tasks.start(&name, |until| role::gateway(settings, until));
         Ok(())
@@ -157,7 +168,7 @@ impl Cluster {
             workers: 1,
             cluster: self.files.cluster.clone(),
             workload: workload.settings(),
-            identity: self.enrol(&workload.name, NAMESPACE, &workload.account)?,
+            identity: self.enrol(&workload.name, workload.namespace, &workload.account)?,
             dns: None,
             state_of_the_world: false,
             proxy: proxy::Settings::default(),
@@ -176,7 +187,7 @@ impl Cluster {
             },
             cluster: self.files.cluster.clone(),
             workload: workload.settings(),
-            identity: self.enrol(&workload.name, NAMESPACE, &workload.account)?,
+            identity: self.enrol(&workload.name, workload.namespace, &workload.account)?,
             dns: None,
             state_of_the_world: false,
             envoy: self.logging(envoy, &log)?,
@@ -235,8 +246,9 @@ impl Workload {
     fn settings(&self) -> WorkloadSettings {
         let labels: BTreeMap<&str, &str> = self.labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
         let settings = json!({
-            "name": self.name, "namespace": NAMESPACE, "serviceAccount": self.account, "addresses": [self.address],
-            "labels": labels, "interception": "NONE", "locality": "here/a/1",
+            "name": self.name, "namespace": self.namespace, "serviceAccount": self.account,
+            "addresses": [self.address], "labels": labels, "interception": "NONE", "role": self.role,
+            "locality": "here/a/1",
         });
         serde_json::from_value(settings).expect("the settings of a workload")
     }

@@ -49,6 +49,8 @@ pub struct SeenAs {
     pub version: Option<String>,
     /// Header fields, those of one name joined with a comma; absent where null.
     pub headers: BTreeMap<String, Option<String>>,
+    /// Parts of header fields.
+    pub header_contains: BTreeMap<String, String>,
     pub body: Option<String>,
     /// How often it reached any instance.
     pub attempts: Option<usize>,

@@ -1,6 +1,7 @@
 //! A step of a case: HTTP requests that are all alike.
 
 use crate::expect::Expect;
+use crate::tls::TlsCase;
 use crate::value::Texts;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct HttpCase {
-    /// The service's short name and port.
+    /// The service's short name and port; `gateway` and a port is the gateway itself.
     pub to: Target,
     /// What is asked for, if not the service by its full name and port.
     #[serde(default)]
@@ -21,6 +22,9 @@ pub struct HttpCase {
     /// Whether HTTP/2 is spoken, without an upgrade.
     #[serde(default)]
     pub http2: bool,
+    /// Speaks TLS in this way.
+    #[serde(default)]
+    pub tls: Option<TlsCase>,
     #[serde(default)]
     pub headers: BTreeMap<String, Texts>,
     #[serde(default)]
@@ -62,9 +66,17 @@ pub fn once() -> usize {
     1
 }
 
+/// What stands for the gateway where a service's name may stand.
+const GATEWAY: &str = "gateway";
+
 // === impl Target ===
 
 impl Target {
+    /// Whether the gateway is asked, and not the caller's own proxy.
+    pub fn is_gateway(&self) -> bool {
+        self.service == GATEWAY
+    }
+
     /// The service's full name and its port.
     pub fn authority(&self) -> String {
         format!("{}.shop.svc.cluster.local:{}", self.service, self.port)

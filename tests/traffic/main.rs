@@ -13,6 +13,7 @@ mod application;
 mod ask;
 mod call;
 mod case;
+mod certificates;
 mod check;
 mod cluster;
 mod expect;
@@ -28,6 +29,7 @@ mod rig;
 mod service;
 mod stream;
 mod stream_case;
+mod tls;
 mod value;
 
 use anyhow::{Context, ensure};

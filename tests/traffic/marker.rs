@@ -2,7 +2,7 @@
 
 use crate::call::Client;
 use crate::fixture::until;
-use crate::service::NAMESPACE;
+use crate::service::{EDGE, NAMESPACE};
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::Full;
@@ -17,9 +17,18 @@ pub const INSTANCE: &str = "marker-v1";
 /// case's number appears.
 const BY_ANSWER: bool = true;
 
-/// The resources that stay: the host that the marker is for, with an application at `address`.
-pub fn base(address: IpAddr) -> String {
-    service("marker", &host("marker"), address)
+/// Where the gateway answers for the marker.
+const AT_GATEWAY: u16 = 19080;
+
+/// The resources that stay: the host that the marker is for, with an application at `address`, and where the gateway
+/// at `gateway` answers for it.
+pub fn base(address: IpAddr, gateway: IpAddr) -> String {
+    format!(
+        "{}---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: marker, namespace: {EDGE}}}\n\
+         spec:\n  selector: {{istio: ingressgateway}}\n  servers:\n  \
+         - {{port: {{number: {AT_GATEWAY}, name: marker, protocol: HTTP}}, bind: {gateway}, hosts: ['*']}}\n",
+        service("marker", &host("marker"), address)
+    )
 }
 
 /// The resources that come with case `number`.
@@ -29,7 +38,8 @@ pub fn resources(number: usize, address: IpAddr) -> String {
     }
     format!(
         "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n\
-         metadata: {{name: marker, namespace: {NAMESPACE}}}\nspec:\n  hosts: [{}]\n  http:\n  \
+         metadata: {{name: marker, namespace: {NAMESPACE}}}\nspec:\n  hosts: [{}]\n  \
+         gateways: [mesh, {EDGE}/marker]\n  http:\n  \
          - directResponse: {{status: 200, body: {{string: '{number}'}}}}\n",
         host("marker")
     )
@@ -40,8 +50,20 @@ pub fn resources(number: usize, address: IpAddr) -> String {
 /// # Errors
 /// If it does not in time.
 pub async fn settled(mesh: IpAddr, number: usize) -> anyhow::Result<()> {
+    settled_at(SocketAddr::new(mesh, PORT), number).await
+}
+
+/// As [`settled`], for the gateway at `gateway`.
+///
+/// # Errors
+/// If it does not in time.
+pub async fn gateway_settled(gateway: IpAddr, number: usize) -> anyhow::Result<()> {
+    settled_at(SocketAddr::new(gateway, AT_GATEWAY), number).await
+}
+
+async fn settled_at(at: SocketAddr, number: usize) -> anyhow::Result<()> {
     let asked = if BY_ANSWER { host("marker") } else { host(&format!("case-{number}")) };
-    let mut client = Client::new(SocketAddr::new(mesh, PORT), false);
+    let mut client = Client::new(at, false);
     until("the proxy follows the case's resources", DEADLINE, async || {
         let request = Request::get("/").header(header::HOST, &asked).body(Full::new(Bytes::new()));
         let reply = client.send(request.map_err(|error| error.to_string())?).await?;

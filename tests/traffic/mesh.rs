@@ -1,4 +1,5 @@
-//! The two meshes: one in which instances are near the callers, one in which they are in the other cluster.
+//! The meshes: two in which instances are near the callers, ours and Envoy's, and one in which they are in the other
+//! cluster. Each has a gateway at the edge, of the same kind as its caller.
 
 use crate::application;
 use crate::case::Column;
@@ -8,9 +9,8 @@ use crate::ledger::Ledger;
 use crate::marker;
 use crate::outside;
 use crate::pki::Pki;
-use crate::service::{self, BEHIND, Instance};
+use crate::service::{self, BEHIND, EDGE, Instance, NAMESPACE};
 use crate::stream;
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +24,7 @@ pub struct Mesh {
     pub cluster: Cluster,
     /// Where the marker's application is.
     pub marker: IpAddr,
+    gateway: IpAddr,
     instances: Vec<Instance>,
     tasks: Tasks,
 }
@@ -35,7 +36,10 @@ pub struct Caller {
     pub mesh: IpAddr,
     /// Where its workload is.
     pub own: IpAddr,
-    pub envoy: Option<EnvoyLook>,
+    /// Where the gateway of its mesh is.
+    pub gateway: IpAddr,
+    /// The Envoys that are part of it.
+    pub envoys: Vec<EnvoyLook>,
 }
 
 /// Where Envoy can be looked into.
@@ -56,6 +60,8 @@ const OWN: &str = "own";
 const WEST: u8 = 1;
 const EAST: u8 = 2;
 const PLAIN: u8 = 3;
+/// The last number of a gateway's address.
+const GATEWAY: u8 = 11;
 
 // === impl Range ===
 
@@ -68,39 +74,37 @@ impl Range {
 // === impl Mesh ===
 
 impl Mesh {
-    /// One cluster, alone: the callers and plain instances.
-    pub async fn near(
-        home: &Path,
-        range: Range,
-        columns: &BTreeSet<Column>,
-        envoy: &Path,
-        ledger: &Arc<Ledger>,
-    ) -> anyhow::Result<Self> {
+    /// One cluster, alone: the caller, the gateway and plain instances; both are Envoys if `envoy` is one.
+    pub async fn near(home: &Path, range: Range, envoy: Option<&Path>, ledger: &Arc<Ledger>) -> anyhow::Result<Self> {
         let mut tasks = Tasks::default();
-        let cluster = Cluster::create(home, "near", range.at(WEST, 1))?;
+        let column = if envoy.is_some() { Column::Envoy } else { Column::Sidecar };
+        let cluster = Cluster::create(&home.join(column.to_string()), "near", range.at(WEST, 1))?;
         let instances = service::instances(|index| range.at(PLAIN, 1 + index));
-        let marker = range.at(PLAIN, 200);
-        cluster.write("services.yaml", &format!("{}{}", service::plain(&instances), marker::base(marker)))?;
+        let (marker, gateway) = (range.at(PLAIN, 200), range.at(WEST, GATEWAY));
+        let base = format!("{}{}", service::plain(&instances), marker::base(marker, gateway));
+        cluster.write("services.yaml", &base)?;
         start_applications(&instances, 0, ledger).await?;
         start_marker(marker, ledger).await?;
-        let outside = range.at(PLAIN, 210);
-        let pki = Pki::make(&home.join("pki-near"))?;
-        outside::start(outside, &pki, ledger).await?;
-        let mut mesh = Self { callers: Vec::new(), outside, pki, cluster, marker, instances, tasks: Tasks::default() };
-        mesh.cluster.start_control_plane(&mut tasks);
-        if columns.contains(&Column::Sidecar) {
-            let (workload, at) = mesh.caller("sidecar", range, 0)?;
-            mesh.cluster.start_sidecar(&mut tasks, &workload)?;
-            mesh.callers.push(Caller { column: Column::Sidecar, mesh: at, own: workload.address, envoy: None });
-            start_own(workload.address, ledger).await?;
+        let (outside, pki) = start_outside(range, &home.join(format!("pki-{column}")), ledger).await?;
+        cluster.start_control_plane(&mut tasks);
+        let (callers, none) = (Vec::new(), Tasks::default());
+        let mut mesh = Self { callers, outside, pki, cluster, marker, gateway, instances, tasks: none };
+        let (workload, at) = mesh.caller(&column.to_string(), range)?;
+        let router = router(gateway);
+        let mut envoys = Vec::new();
+        match envoy {
+            None => {
+                mesh.cluster.start_sidecar(&mut tasks, &workload)?;
+                mesh.cluster.start_gateway(&mut tasks, gateway, Some(&router))?;
+            }
+            Some(envoy) => {
+                for workload in [&workload, &router] {
+                    let log = mesh.cluster.start_envoy(&mut tasks, workload, envoy)?;
+                    envoys.push(EnvoyLook { admin: workload.admin(), log });
+                }
+            }
         }
-        if columns.contains(&Column::Envoy) {
-            let (workload, at) = mesh.caller("envoy", range, 1)?;
-            let log = mesh.cluster.start_envoy(&mut tasks, &workload, envoy)?;
-            let look = EnvoyLook { admin: workload.admin(), log };
-            mesh.callers.push(Caller { column: Column::Envoy, mesh: at, own: workload.address, envoy: Some(look) });
-            start_own(workload.address, ledger).await?;
-        }
+        mesh.add(Caller { column, mesh: at, own: workload.address, gateway, envoys }, ledger).await?;
         mesh.tasks = tasks;
         Ok(mesh)
     }
@@ -116,35 +120,35 @@ impl Mesh {
         (west.store, east.store) = (Some(store.clone()), Some(store));
 
         let instances = service::instances(|index| range.at(EAST, 101 + index));
-        let marker = range.at(PLAIN, 200);
+        let (marker, gateway) = (range.at(PLAIN, 200), range.at(WEST, GATEWAY));
         east.write("services.yaml", &service::behind_sidecars(&instances))?;
-        west.write("services.yaml", &marker::base(marker))?;
+        west.write("services.yaml", &marker::base(marker, gateway))?;
         start_applications(&instances, BEHIND, ledger).await?;
         start_marker(marker, ledger).await?;
         for (cluster, third) in [(&west, WEST), (&east, EAST)] {
             cluster.start_control_plane(&mut tasks);
-            cluster.start_gateway(&mut tasks, range.at(third, 11))?;
+            let router = (third == WEST).then(|| router(gateway));
+            cluster.start_gateway(&mut tasks, range.at(third, GATEWAY), router.as_ref())?;
         }
         for instance in &instances {
             east.start_sidecar(&mut tasks, &beside(instance))?;
         }
-        let outside = range.at(PLAIN, 210);
-        let pki = Pki::make(&home.join("pki-far"))?;
-        outside::start(outside, &pki, ledger).await?;
-        let mut mesh =
-            Self { callers: Vec::new(), outside, pki, cluster: west, marker, instances, tasks: Tasks::default() };
-        let (workload, at) = mesh.caller("remote", range, 0)?;
+        let (outside, pki) = start_outside(range, &home.join("pki-far"), ledger).await?;
+        let (callers, none) = (Vec::new(), Tasks::default());
+        let mut mesh = Self { callers, outside, pki, cluster: west, marker, gateway, instances, tasks: none };
+        let (workload, at) = mesh.caller("remote", range)?;
         mesh.cluster.start_sidecar(&mut tasks, &workload)?;
-        mesh.callers.push(Caller { column: Column::Remote, mesh: at, own: workload.address, envoy: None });
-        start_own(workload.address, ledger).await?;
+        let (column, own) = (Column::Remote, workload.address);
+        mesh.add(Caller { column, mesh: at, own, gateway, envoys: Vec::new() }, ledger).await?;
         mesh.tasks = tasks;
         Ok(mesh)
     }
 
-    /// `text` with the instances' addresses in the places of their names.
+    /// `text` with the addresses of the instances and of the gateway in the places of their names.
     pub fn filled(&self, text: &str) -> String {
         let fill = |text: String, one: &Instance| text.replace(&format!("${}", one.name()), &one.address.to_string());
-        self.instances.iter().fold(self.pki.filled(text).replace("$outside", &self.outside.to_string()), fill)
+        let text = self.pki.filled(text).replace("$outside", &self.outside.to_string());
+        self.instances.iter().fold(text.replace("$gateway", &self.gateway.to_string()), fill)
     }
 
     /// Has the callers' Sidecar resources say `spec`, or the usual again.
@@ -156,20 +160,31 @@ impl Mesh {
         Ok(())
     }
 
+    /// Adds a caller, and the applications of its workload, of which its proxy takes requests if its Sidecar resource says
+    /// so.
+    async fn add(&mut self, caller: Caller, ledger: &Arc<Ledger>) -> anyhow::Result<()> {
+        let at = |port: u16| SocketAddr::new(caller.own, port + BEHIND);
+        application::start(at(8080), OWN.to_owned(), ledger.clone()).await?;
+        stream::start_plain(at(5000), OWN.to_owned()).await?;
+        self.callers.push(caller);
+        Ok(())
+    }
+
     /// Ends it.
     pub async fn stop(self) {
         self.tasks.stop().await;
     }
 
     /// Declares the caller `name`; its workload, and where it will offer the mesh.
-    fn caller(&self, name: &str, range: Range, index: u8) -> anyhow::Result<(Workload, IpAddr)> {
-        let mesh = range.at(WEST, 201 + index);
-        let own = range.at(WEST, 101 + index);
+    fn caller(&self, name: &str, range: Range) -> anyhow::Result<(Workload, IpAddr)> {
+        let (mesh, own) = (range.at(WEST, 201), range.at(WEST, 101));
         self.cluster.write(&format!("{name}.yaml"), &service::caller(name, mesh, own, None))?;
         let labels = [("app", "client"), ("version", "v1"), ("caller", name)];
         let workload = Workload {
             name: name.to_owned(),
+            namespace: NAMESPACE,
             account: ACCOUNT.to_owned(),
+            role: "sidecar",
             address: own,
             labels: labels.map(|(key, value)| (key, value.to_owned())).into(),
         };
@@ -180,25 +195,44 @@ impl Mesh {
 // === impl Caller ===
 
 impl Caller {
-    /// Where `target` is asked for: `own` is the workload itself, and all else its proxy knows.
+    /// Where `target` is asked for: `own` is the workload itself, and all else but the gateway its proxy knows.
     pub fn place(&self, target: &Target) -> IpAddr {
-        if target.service == OWN { self.own } else { self.mesh }
+        match target {
+            _ if target.is_gateway() => self.gateway,
+            _ if target.service == OWN => self.own,
+            _ => self.mesh,
+        }
     }
 }
 
-/// The applications of a caller's workload, of which its proxy takes requests if its Sidecar resource says so.
-async fn start_own(address: IpAddr, ledger: &Arc<Ledger>) -> anyhow::Result<()> {
-    application::start(SocketAddr::new(address, 8080 + BEHIND), OWN.to_owned(), ledger.clone()).await?;
-    Ok(stream::start_plain(SocketAddr::new(address, 5000 + BEHIND), OWN.to_owned()).await?)
+/// The servers outside of the mesh: where they are, and what they show.
+async fn start_outside(range: Range, home: &Path, ledger: &Arc<Ledger>) -> anyhow::Result<(IpAddr, Pki)> {
+    let (at, pki) = (range.at(PLAIN, 210), Pki::make(home)?);
+    outside::start(at, &pki, ledger).await?;
+    Ok((at, pki))
 }
 
 fn beside(instance: &Instance) -> Workload {
     let labels = [("app", instance.service.name), ("version", instance.version), ("track", instance.track())];
     Workload {
         name: instance.name(),
+        namespace: NAMESPACE,
+        role: "sidecar",
         account: instance.service.name.to_owned(),
         address: instance.address,
         labels: labels.map(|(key, value)| (key, value.to_owned())).into(),
+    }
+}
+
+/// The gateway, as Istio's own is labelled.
+fn router(address: IpAddr) -> Workload {
+    Workload {
+        name: "edge".to_owned(),
+        namespace: EDGE,
+        account: "edge".to_owned(),
+        role: "router",
+        address,
+        labels: [("app", "edge"), ("istio", "ingressgateway")].map(|(key, value)| (key, value.to_owned())).into(),
     }
 }
 

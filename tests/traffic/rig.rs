@@ -3,13 +3,17 @@
 use crate::ask::{self, Numbers};
 use crate::call::Client;
 use crate::case::{Case, Column};
+use crate::certificates::Certificates;
 use crate::check;
 use crate::fixture::until;
+use crate::http_case::HttpCase;
 use crate::ledger::Ledger;
 use crate::marker;
 use crate::mesh::{Caller, EnvoyLook, Mesh, Range};
 use crate::report::Verdict;
 use crate::service::{SERVICES, Service};
+use crate::stream_case::StreamCase;
+use anyhow::Context;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::Request;
@@ -26,12 +30,15 @@ use tempfile::TempDir;
 pub struct Rig {
     meshes: Vec<Mesh>,
     ledger: Arc<Ledger>,
+    certificates: Certificates,
     numbers: Numbers,
     _home: TempDir,
 }
 
 /// How long the start of everything may take.
 const START: Duration = Duration::from_secs(60);
+/// How long a gateway's listeners may take to open.
+const OPENING: Duration = Duration::from_secs(15);
 /// How many lines of Envoy's log are shown.
 const TAIL: usize = 15;
 
@@ -42,15 +49,18 @@ impl Rig {
     pub async fn start(columns: &BTreeSet<Column>, envoy: &Path) -> anyhow::Result<Self> {
         let home = tempfile::tempdir()?;
         let ledger = Arc::new(Ledger::default());
-        let (near, far) = ranges();
+        let certificates = Certificates::make(&home.path().join("certificates"))?;
+        let mut ranges = ranges();
         let mut meshes = Vec::new();
-        if columns.contains(&Column::Sidecar) || columns.contains(&Column::Envoy) {
-            meshes.push(Mesh::near(home.path(), near, columns, envoy, &ledger).await?);
+        for column in columns {
+            let range = ranges.next().context("no range of addresses is free")?;
+            meshes.push(match column {
+                Column::Sidecar => Mesh::near(home.path(), range, None, &ledger).await?,
+                Column::Envoy => Mesh::near(home.path(), range, Some(envoy), &ledger).await?,
+                Column::Remote => Mesh::far(home.path(), range, &ledger).await?,
+            });
         }
-        if columns.contains(&Column::Remote) {
-            meshes.push(Mesh::far(home.path(), far, &ledger).await?);
-        }
-        let rig = Self { meshes, ledger, numbers: Numbers::default(), _home: home };
+        let rig = Self { meshes, ledger, certificates, numbers: Numbers::default(), _home: home };
         for caller in rig.callers() {
             for service in &SERVICES {
                 let what = format!("{} reaches {}", caller.column, service.name);
@@ -64,7 +74,7 @@ impl Rig {
     pub async fn run(&self, number: usize, case: &Case) -> Vec<(Column, Verdict)> {
         let all = |verdict: &dyn Fn() -> Verdict| self.callers().map(|caller| (caller.column, verdict())).collect();
         for mesh in &self.meshes {
-            let filled = mesh.filled(&case.resources);
+            let filled = self.certificates.filled(&mesh.filled(&case.resources));
             if let Err(error) = case.check_resources(&filled) {
                 return all(&|| Verdict::Fails(vec![error.clone()]));
             }
@@ -72,7 +82,9 @@ impl Rig {
                 // Who would have asked makes no difference.
                 return self.callers().take(1).map(|caller| (caller.column, Verdict::Holds)).collect();
             }
-            let text = format!("{filled}\n{}", marker::resources(number, mesh.marker));
+            // Where the row is not meant, it must not stand in the way of those for which it is.
+            let own = if mesh.callers.iter().any(|caller| case.runs_in(caller.column)) { &filled } else { "" };
+            let text = format!("{own}\n{}", marker::resources(number, mesh.marker));
             let written =
                 mesh.set_sidecars(case.sidecar.as_deref()).and_then(|()| mesh.cluster.write("case.yaml", &text));
             if let Err(error) = written {
@@ -96,74 +108,95 @@ impl Rig {
             let meant = || "not meant for this column".to_owned();
             return Verdict::Differs(case.differs.get(&caller.column).cloned().unwrap_or_else(meant));
         }
-        let before = rejections(caller.envoy.as_ref()).await;
+        let before = rejections(&caller.envoys).await;
         let mut wrong = Vec::new();
-        match marker::settled(caller.mesh, number).await {
+        match settled(number, case, caller).await {
             Ok(()) => wrong.extend(self.steps(case, caller).await),
             Err(error) => wrong.push(format!("{error:#}")),
         }
-        if let Some(look) = &caller.envoy
-            && rejections(Some(look)).await > before
-        {
-            wrong.push(format!("Envoy rejected something:\n{}", tail(&look.log)));
+        if rejections(&caller.envoys).await > before {
+            let logs: Vec<String> = caller.envoys.iter().map(|look| tail(&look.log)).collect();
+            wrong.push(format!("Envoy rejected something:\n{}", logs.join("\n")));
         }
         if wrong.is_empty() { Verdict::Holds } else { Verdict::Fails(wrong) }
     }
 
     async fn steps(&self, case: &Case, caller: &Caller) -> Vec<String> {
         let mut wrong = Vec::new();
+        // Listeners of Envoy's open when all that they need has come, whatever else has come before.
+        let mut opened = !case.asks_gateway();
         for (index, step) in case.requests.iter().enumerate() {
-            let outcomes = ask::requests(caller.place(&step.to), step, &self.numbers).await;
-            let all = check::requests(&step.expect, &outcomes, &self.ledger).await;
-            wrong.extend(all.into_iter().map(|each| format!("request {}: {each}", index + 1)));
+            let patience = if opened { Duration::ZERO } else { OPENING };
+            opened = true;
+            let all = until("as expected", patience, async || self.request(caller, step).await).await;
+            wrong.extend(all.err().map(|error| format!("request {}: {error:#}", index + 1)));
         }
         for (index, step) in case.tcp.iter().enumerate() {
-            let all = check::streams(&step.expect, &ask::streams(caller.place(&step.to), step).await);
-            wrong.extend(all.into_iter().map(|each| format!("connection {}: {each}", index + 1)));
+            let patience = if opened { Duration::ZERO } else { OPENING };
+            opened = true;
+            let all = until("as expected", patience, async || self.connection(caller, step).await).await;
+            wrong.extend(all.err().map(|error| format!("connection {}: {error:#}", index + 1)));
         }
         wrong
+    }
+
+    async fn request(&self, caller: &Caller, step: &HttpCase) -> Result<(), String> {
+        let outcomes = ask::requests(caller.place(&step.to), step, &self.numbers, &self.certificates).await;
+        joined(&check::requests(&step.expect, &outcomes, &self.ledger).await)
+    }
+
+    async fn connection(&self, caller: &Caller, step: &StreamCase) -> Result<(), String> {
+        let outcomes = ask::streams(caller.place(&step.to), step, &self.certificates).await;
+        joined(&check::streams(&step.expect, &outcomes))
     }
 
     /// Whether the caller reaches some instance of the service.
     async fn reach(&self, caller: &Caller, service: &Service) -> Result<(), String> {
         let to = format!("{}:{}", service.name, service.port);
-        let wrong = match service.protocol {
+        match service.protocol {
             "TCP" | "TLS" => {
                 let name = (service.protocol == "TLS").then(|| service.host());
                 let step = serde_json::from_value(json!({"to": to, "server-name": name})).expect("a step");
-                check::streams(&crate::stream_case::StreamExpect::default(), &ask::streams(caller.mesh, &step).await)
+                self.connection(caller, &step).await
             }
             protocol => {
-                let is_grpc = protocol == "GRPC";
-                let step = json!({"to": to, "http2": is_grpc, "expect": {"status": 200}});
-                let step: crate::http_case::HttpCase = serde_json::from_value(step).expect("a step");
-                let outcomes = ask::requests(caller.mesh, &step, &self.numbers).await;
-                check::requests(&step.expect, &outcomes, &self.ledger).await
+                let step = json!({"to": to, "http2": protocol == "GRPC", "expect": {"status": 200}});
+                self.request(caller, &serde_json::from_value(step).expect("a step")).await
             }
-        };
-        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+        }
     }
 }
 
-/// Two ranges of addresses in which nobody listens where ours would.
-fn ranges() -> (Range, Range) {
+/// Waits until the caller's proxy, and the gateway if it is asked, follow the resources of case `number`.
+async fn settled(number: usize, case: &Case, caller: &Caller) -> anyhow::Result<()> {
+    marker::settled(caller.mesh, number).await?;
+    if case.asks_gateway() { marker::gateway_settled(caller.gateway, number).await } else { Ok(()) }
+}
+
+fn joined(wrong: &[String]) -> Result<(), String> {
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+}
+
+/// Ranges of addresses in which nobody listens where ours would.
+fn ranges() -> impl Iterator<Item = Range> {
     let is_free = |range: &u8| {
         let at = |end: &str, port: u16| TcpListener::bind(format!("127.{range}.{end}:{port}"));
         // The last is an Envoy's, which may outlive a run that was killed.
         at("0.1", 2379).is_ok() && at("1.1", 15012).is_ok() && at("1.101", 15090).is_ok()
     };
-    let mut free = (81..=250).filter(is_free).map(Range);
-    let mut next = || free.next().expect("some range is free");
-    (next(), next())
+    (81..=250).filter(is_free).map(Range)
 }
 
-/// How many updates Envoy has rejected so far.
-async fn rejections(envoy: Option<&EnvoyLook>) -> u64 {
-    let Some(look) = envoy else { return 0 };
-    let request = Request::get("/stats?filter=update_rejected").header("host", "admin").body(Full::new(Bytes::new()));
-    let reply = Client::new(look.admin, false).send(request.expect("a request")).await;
-    let text = reply.map(|reply| reply.body).unwrap_or_default();
-    text.lines().filter_map(|line| line.rsplit_once(": ")?.1.parse::<u64>().ok()).sum()
+/// How many updates the Envoys have rejected so far.
+async fn rejections(envoys: &[EnvoyLook]) -> u64 {
+    let mut all = 0;
+    for look in envoys {
+        let request = Request::get("/stats?filter=update_rejected").header("host", "admin");
+        let request = request.body(Full::new(Bytes::new())).expect("a request");
+        let text = Client::new(look.admin, false).send(request).await.map(|reply| reply.body).unwrap_or_default();
+        all += text.lines().filter_map(|line| line.rsplit_once(": ")?.1.parse::<u64>().ok()).sum::<u64>();
+    }
+    all
 }
 
 /// The end of a log.

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 /// The namespace of everything.
 pub const NAMESPACE: &str = "shop";
+/// The namespace of the gateway.
+pub const EDGE: &str = "edge";
 /// What is added to a service's port where the application stands behind a sidecar.
 pub const BEHIND: u16 = 20_000;
 

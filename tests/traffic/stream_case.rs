@@ -1,6 +1,7 @@
 //! A step of a case: connections that carry bytes.
 
 use crate::http_case::{Target, once};
+use crate::tls::TlsCase;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -13,6 +14,9 @@ pub struct StreamCase {
     /// Speaks TLS, and names this server.
     #[serde(default)]
     pub server_name: Option<String>,
+    /// Speaks TLS in this way.
+    #[serde(default)]
+    pub tls: Option<TlsCase>,
     /// What is sent, and must come back.
     #[serde(default)]
     pub send: String,

@@ -2,8 +2,8 @@
 
 use crate::gateway_api::GatewayApi;
 use crate::{
-    Credential, DestinationRule, Gateway, Sidecar, VirtualService, delegate, destination_rule, gateway, sidecar,
-    virtual_service,
+    Credential, DestinationRule, Gateway, Sidecar, VirtualService, delegate, destination_rule, gateway,
+    gateway_conflict, sidecar, virtual_service,
 };
 use model::{Host, Namespace, ServiceKey};
 use resource::{Document, Resource, ResourceError, Secret, Source, Warning};
@@ -51,6 +51,7 @@ impl Intent {
         let (mut intent, gateway_api, errors) = Self::gather(documents);
         intent.destination_rules = destination_rule::merged(intent.destination_rules, &mut intent.warnings);
         intent.shares_zones = intent.destination_rules.iter().any(DestinationRule::shares_zones);
+        gateway_conflict::warn(&intent.gateways, &mut intent.warnings);
         intent.virtual_services = delegate::joined(intent.virtual_services, &mut intent.warnings);
         gateway_api.lower(&mut intent);
         if errors.is_empty() { Ok(intent) } else { Err(errors) }

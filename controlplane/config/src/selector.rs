@@ -79,10 +79,7 @@ impl fmt::Display for EgressHost {
             NamespacePattern::None => f.write_str("~/")?,
             NamespacePattern::Named(name) => write!(f, "{name}/")?,
         }
-        match &self.host {
-            HostPattern::Any => f.write_str("*"),
-            HostPattern::Host(host) => host.fmt(f),
-        }
+        self.host.fmt(f)
     }
 }
 
@@ -117,6 +114,15 @@ impl HostPattern {
             Self::Any => Some(0),
             Self::Host(pattern) if pattern == host => Some(usize::MAX),
             Self::Host(pattern) => pattern.covers(host).then(|| pattern.as_str().len()),
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Host(host) => host.fmt(f),
         }
     }
 }

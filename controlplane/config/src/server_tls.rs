@@ -1,5 +1,6 @@
 //! TLS as a gateway's server takes it.
 
+use crate::tls_names::{CIPHERS, CURVES};
 use model::Namespace;
 use resource::{Field, Fields, ResourceError, Source};
 
@@ -93,6 +94,12 @@ pub(crate) const FIELDS: &[&str] = &[
     "ecdhCurves",
     "insecureSkipVerify",
 ];
+/// What is about clients that show a certificate from elsewhere.
+const OF_CLIENTS: &[&str] =
+    &["caCertificates", "caCrl", "caCertCredentialName", "verifyCertificateSpki", "verifyCertificateHash"];
+const NAMES: &str = "subjectAltNames";
+const PARAMETERS: &[&str] = &["minProtocolVersion", "maxProtocolVersion", "cipherSuites", "ecdhCurves"];
+const SHOWN: &[&str] = &["serverCertificate", "privateKey", "credentialName", "credentialNames", "tlsCertificates"];
 const PAIR: &[&str] = &["serverCertificate", "privateKey", "caCertificates"];
 
 // === impl ServerTls ===
@@ -120,10 +127,11 @@ impl ServerTls {
             certificates: fields.get("verifyCertificateHash").text_items()?,
             least: version(&fields.get("minProtocolVersion"), source)?,
             greatest: version(&fields.get("maxProtocolVersion"), source)?,
-            ciphers: fields.get("cipherSuites").text_items()?,
-            curves: fields.get("ecdhCurves").text_items()?,
+            ciphers: CIPHERS.read(&fields.get("cipherSuites"), source)?,
+            curves: CURVES.read(&fields.get("ecdhCurves"), source)?,
         };
         tls.check(&fields)?;
+        tls.warn(&fields, source);
         Ok(Some(tls))
     }
 
@@ -152,13 +160,30 @@ impl ServerTls {
         }
     }
 
-    /// The names of the secrets that it needs.
-    pub fn credentials(&self) -> impl Iterator<Item = &str> {
-        let shown = self.shown.iter().filter_map(|shown| match shown {
-            Shown::Secret(name) => Some(name.as_str()),
-            Shown::Files(..) | Shown::Granted(..) => None,
-        });
-        shown.chain(self.roots_secret.as_deref())
+    /// Warns of what the mode leaves without effect.
+    fn warn(&self, fields: &Fields<'_>, source: &mut Source) {
+        let without = |names: &[&'static str], why: &str, source: &mut Source| {
+            for at in names.iter().map(|name| fields.get(name)).filter(Field::is_present) {
+                source.warn(&at, format!("without effect: {why}"));
+            }
+        };
+        match self.mode {
+            ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => {}
+            ServerTlsMode::IstioMutual => {
+                without(OF_CLIENTS, "ISTIO_MUTUAL verifies by the mesh's own roots", source);
+                without(PARAMETERS, "ISTIO_MUTUAL is TLS 1.3 with the mesh's own parameters", source);
+            }
+            ServerTlsMode::Simple => {
+                without(OF_CLIENTS, "only MUTUAL and OPTIONAL_MUTUAL ask for a certificate", source);
+                without(&[NAMES], "only modes that ask for a certificate look at its names", source);
+            }
+            ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => {
+                let why = "TLS does not end here";
+                for names in [OF_CLIENTS, PARAMETERS, SHOWN, &[NAMES]] {
+                    without(names, why, source);
+                }
+            }
+        }
     }
 
     /// Whether TLS ends at the gateway.
@@ -228,4 +253,16 @@ fn version(at: &Field<'_>, source: &mut Source) -> Result<Option<TlsVersion>, Re
         }
         Some(_) => return Err(at.refuse("TLS_AUTO, TLSV1_0, TLSV1_1, TLSV1_2 or TLSV1_3")),
     })
+}
+
+// === impl Shown ===
+
+impl Shown {
+    /// The secret's name, if it is in one of the gateway's namespace.
+    pub fn secret(&self) -> Option<&str> {
+        match self {
+            Self::Secret(name) => Some(name),
+            Self::Files(..) | Self::Granted(..) => None,
+        }
+    }
 }

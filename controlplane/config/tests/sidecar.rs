@@ -1,6 +1,6 @@
 //! Sidecar resources: what they come to, whose workloads they are for, and what is refused.
 
-use isthmus_config::{CaptureMode, DefaultEndpoint, EgressHost, Intent, OutboundPolicy};
+use isthmus_config::{CaptureMode, DefaultEndpoint, EgressHost, Intent, OutboundPolicy, Shown};
 use model::{Namespace, Protocol, ServiceKey};
 use resource::ResourceError;
 use std::collections::BTreeMap;
@@ -172,7 +172,7 @@ fn limits_tls_and_the_egress_proxy_are_read() {
     assert_eq!(sidecar.inbound_pool.as_ref().expect("a pool").max_requests, Some(7));
     let inside: Vec<_> = sidecar.ingress.iter().map(|listener| listener.protocol).collect();
     assert_eq!(inside, [Protocol::Http, Protocol::Tcp]);
-    assert_eq!(sidecar.ingress[0].tls.as_ref().expect("TLS").credentials().collect::<Vec<_>>(), ["own"]);
+    assert_eq!(sidecar.ingress[0].tls.as_ref().expect("TLS").shown, [Shown::Secret("own".to_owned())]);
     assert_eq!(sidecar.ingress[0].pool.as_ref().expect("a pool").max_connections, Some(3));
     let proxy = sidecar.egress_proxy.as_ref().expect("a proxy");
     assert_eq!(proxy.host.as_str(), "out.shop.svc.cluster.local");

@@ -55,7 +55,7 @@ pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
     }
     let passed = scope.east_west().flat_map(|server| passed(scope, server));
     let passed =
-        passed.map(|(name, ..)| name).collect::<BTreeSet<_>>().into_iter().map(|name| resource(&passing(name)));
+        passed.map(|(name, ..)| name).collect::<BTreeSet<_>>().into_iter().map(|name| resource(&passing(&name)));
     outbound.chain(passed).chain(inbound).chain(fixed.iter().map(resource)).collect()
 }
 
@@ -164,11 +164,11 @@ fn outbound(scope: &Scope<'_>, service: &Service, port: &Port, subset: Option<&S
 }
 
 /// Connections whose TLS is the endpoints' own.
-fn passing(name: String) -> envoy::Cluster {
+fn passing(name: &str) -> envoy::Cluster {
     envoy::Cluster {
-        eds_cluster_config: Some(EdsClusterConfig { eds_config: ads(), service_name: name.clone() }),
+        eds_cluster_config: Some(EdsClusterConfig { eds_config: ads(), service_name: name.to_owned() }),
         circuit_breakers: Some(policy::limits(None, None)),
-        ..base(&name, DiscoveryType::Eds, LbPolicy::LeastRequest)
+        ..base(name, DiscoveryType::Eds, LbPolicy::LeastRequest)
     }
 }
 

@@ -99,9 +99,9 @@ impl Chains {
             let name = edge_route::secure_name(edge);
             Some(filter::http_edge(format!("outbound_{}_{}", edge.port, edge.server.port_name), name))
         } else {
-            let routes = scope.routed_by(edge.gateway, edge.server).map(|(service, _)| &service.tcp[..]);
+            let mut routes = scope.routed_by(edge.gateway, edge.server).map(|(service, _)| &service.tcp[..]);
             let audience = Audience::Gateway(edge.gateway);
-            routes.filter_map(|routes| stream::tcp_routes(scope, routes, edge.server.port, audience).1).next()
+            routes.find_map(|routes| stream::tcp_routes(scope, routes, edge.server.port, audience).1)
         };
         let Some(filter) = filter else { return };
         let matches =
@@ -164,10 +164,7 @@ impl Chains {
         if hosts.iter().any(is_any) {
             return self.taken.insert("*".to_owned()).then(Vec::new);
         }
-        let names = hosts.iter().map(|host| match &host.host {
-            HostPattern::Any => "*".to_owned(),
-            HostPattern::Host(host) => host.to_string(),
-        });
+        let names = hosts.iter().map(|host| host.host.to_string());
         let free: Vec<String> = names.filter(|name| self.taken.insert(name.clone())).collect();
         (!free.is_empty()).then_some(free)
     }

@@ -7,7 +7,6 @@ use crate::route::{configuration, virtual_host};
 use crate::scope::Scope;
 use crate::table::{Route, RouteTable, VirtualHost};
 use api::envoy::envoy::config::route::v3::virtual_host::TlsRequirementType;
-use config::HostPattern;
 use std::collections::BTreeMap;
 
 /// What is known of one authority.
@@ -52,13 +51,13 @@ fn table(scope: &Scope<'_>, name: String, servers: &[Edge<'_>]) -> RouteTable {
         let redirects = edge.server.tls.as_ref().is_some_and(|tls| tls.redirects);
         if redirects {
             for host in &edge.server.hosts {
-                by_domain.entry(domain(&host.host)).or_default().redirects = true;
+                by_domain.entry(host.host.to_string()).or_default().redirects = true;
             }
         }
         for (service, hosts) in scope.routed_by(edge.gateway, edge.server) {
             let routes = http_route::routes(scope, service, edge.server.port, Audience::Gateway(edge.gateway));
             for host in hosts.iter().filter(|_| !routes.is_empty()) {
-                let served = by_domain.entry(domain(host)).or_default();
+                let served = by_domain.entry(host.to_string()).or_default();
                 served.routes.extend(routes.iter().cloned());
                 served.redirects |= redirects;
             }
@@ -71,13 +70,6 @@ fn table(scope: &Scope<'_>, name: String, servers: &[Edge<'_>]) -> RouteTable {
         hosts.push(virtual_host(format!("blackhole:{port}"), vec!["*".to_owned()], Vec::new()));
     }
     RouteTable { ignore_port_in_host_matching: true, ..configuration(name, hosts) }
-}
-
-fn domain(host: &HostPattern) -> String {
-    match host {
-        HostPattern::Any => "*".to_owned(),
-        HostPattern::Host(host) => host.to_string(),
-    }
 }
 
 // === impl Served ===

@@ -90,7 +90,7 @@ fn chains(inbound: &Inbound, at: &FilterChainMatch) -> Vec<envoy::FilterChain> {
         ..at.clone()
     };
     let mutual = |matches: FilterChainMatch, filter: envoy::Filter| envoy::FilterChain {
-        transport_socket: Some(tls::downstream(inbound.protocol)),
+        transport_socket: Some(tls::downstream(inbound.protocol, &[])),
         ..listener::chain(matches, filter)
     };
     let (http, bytes) = (|| http(inbound), || bytes(inbound));

@@ -195,13 +195,16 @@ impl<'a> Scope<'a> {
         policy
     }
 
-    /// The names of the secrets that its TLS needs: what it shows at ports of its own, and to services.
-    pub(crate) fn credentials(&self) -> BTreeSet<&str> {
+    /// How it takes TLS at ports of its own.
+    pub(crate) fn served_tls(&self) -> impl Iterator<Item = &ServerTls> {
         let edges = self.edges.values().flatten().filter_map(|edge| edge.server.tls.as_ref());
-        let served = edges.chain(self.inbound.values().filter_map(|inbound| inbound.tls.as_ref()));
+        edges.chain(self.inbound.values().filter_map(|inbound| inbound.tls.as_ref()))
+    }
+
+    /// The names of the secrets that it needs towards services.
+    pub(crate) fn credentials(&self) -> BTreeSet<&str> {
         let chosen = |rule: &&&DestinationRule| self.node.kind == NodeKind::Router || rule.workload_selector.is_some();
-        let shown = self.rules.values().filter(chosen).flat_map(|rule| rule.credentials());
-        served.flat_map(ServerTls::credentials).chain(shown).collect()
+        self.rules.values().filter(chosen).flat_map(|rule| rule.credentials()).collect()
     }
 
     /// Where all are that call as the node does: the endpoints of the first service that it is one of, or itself alone.

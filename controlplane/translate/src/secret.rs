@@ -3,11 +3,12 @@
 use crate::any::any;
 use crate::scope::Scope;
 use crate::server_tls;
+use crate::value::file;
 use api::envoy::envoy::config::core::v3::{DataSource, TypedExtensionConfig, data_source::Specifier};
 use api::envoy::envoy::extensions::transport_sockets::tls::v3 as tls;
-use config::{Credential, ROOTS_SUFFIX, Shown};
+use config::{Credential, ROOTS_SUFFIX, ServerTlsMode, Shown};
 use model::{Catalog, Namespace, TrustBundle};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use tls::secret::Type;
 use tls::spiffe_cert_validator_config::TrustDomain;
 use xds::Resource;
@@ -40,35 +41,45 @@ fn roots(catalog: &Catalog) -> Option<tls::Secret> {
     Some(tls::Secret { name: ROOTS.to_owned(), r#type: Some(Type::ValidationContext(context)) })
 }
 
-/// What the proxy's own Gateways, its Sidecar and the rules by which it speaks name, from the secrets of its own
-/// namespace and no other.
+/// What the proxy's own Gateways, its Sidecar and the rules by which it speaks name, from the secrets of its own namespace,
+/// and from others that have granted it. A key goes only to where it is shown. Of files only the names go: the proxy reads
+/// them.
 fn shown(scope: &Scope<'_>) -> Vec<tls::Secret> {
-    let mut granted: BTreeSet<(&Namespace, &str)> = BTreeSet::new();
-    for tls in scope.edges().values().flatten().filter_map(|edge| edge.server.tls.as_ref()) {
-        granted.extend(tls.shown.iter().filter_map(|shown| match shown {
-            Shown::Granted(namespace, name) => Some((namespace, name.as_str())),
-            Shown::Files(..) | Shown::Secret(_) => None,
-        }));
+    let mut secrets = BTreeMap::new();
+    for tls in scope.served_tls() {
+        let certificates = tls.shown.iter().filter_map(|shown| match shown {
+            Shown::Secret(name) => certificate(scope, name),
+            Shown::Granted(namespace, name) => granted(scope, namespace, name),
+            Shown::Files(chain, key) => Some(files(chain, key)),
+        });
+        let verifies = matches!(tls.mode, ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual);
+        let roots = match (&tls.roots_secret, &tls.roots) {
+            _ if !verifies => None,
+            (Some(name), _) => roots_beside(scope, name),
+            (None, Some(path)) => Some(roots_in_file(path)),
+            (None, None) => tls.shown.first().and_then(Shown::secret).and_then(|name| roots_beside(scope, name)),
+        };
+        secrets.extend(certificates.chain(roots).map(|secret| (secret.name.clone(), secret)));
     }
-    let names = scope.credentials();
-    let own = names.into_iter().flat_map(|name| [certificate(scope, name), roots_beside(scope, name)]).flatten();
-    own.chain(granted.into_iter().filter_map(|(namespace, name)| of_namespace(scope, namespace, name))).collect()
+    let towards = scope.credentials();
+    let towards = towards.iter().flat_map(|name| [certificate(scope, name), roots_beside(scope, name)]).flatten();
+    secrets.extend(towards.map(|secret| (secret.name.clone(), secret)));
+    secrets.into_values().collect()
 }
 
-/// A certificate of another namespace. Who may ask for it was settled when the Gateway that names it was read.
-fn of_namespace(scope: &Scope<'_>, namespace: &Namespace, name: &str) -> Option<tls::Secret> {
-    let credential = scope.intent.credentials.get(&(namespace.clone(), name.to_owned()))?;
-    let (chain, key) = credential.certificate.as_ref()?;
-    let name = server_tls::granted_name(namespace, name);
-    Some(tls::Secret { name, r#type: Some(shown_certificate(chain, key)) })
-}
-
-fn shown_certificate(chain: &[u8], key: &[u8]) -> Type {
-    Type::TlsCertificate(tls::TlsCertificate {
-        certificate_chain: Some(inline(chain)),
-        private_key: Some(inline(key)),
+fn files(chain: &str, key: &str) -> tls::Secret {
+    let certificate = tls::TlsCertificate {
+        certificate_chain: Some(file(chain)),
+        private_key: Some(file(key)),
         ..Default::default()
-    })
+    };
+    let name = server_tls::file_certificate_name(chain, key);
+    tls::Secret { name, r#type: Some(Type::TlsCertificate(certificate)) }
+}
+
+fn roots_in_file(path: &str) -> tls::Secret {
+    let context = tls::CertificateValidationContext { trusted_ca: Some(file(path)), ..Default::default() };
+    tls::Secret { name: server_tls::file_roots_name(path), r#type: Some(Type::ValidationContext(context)) }
 }
 
 fn credential<'a>(scope: &Scope<'a>, name: &str) -> Option<&'a Credential> {
@@ -76,15 +87,26 @@ fn credential<'a>(scope: &Scope<'a>, name: &str) -> Option<&'a Credential> {
     scope.intent.credentials.get(&(scope.identity.namespace.clone(), name.to_owned()))
 }
 
-/// The certificate of a secret, or its roots if it holds nothing else.
+/// The certificate of a secret.
 fn certificate(scope: &Scope<'_>, name: &str) -> Option<tls::Secret> {
-    let credential = credential(scope, name)?;
-    let r#type = match (&credential.certificate, &credential.roots) {
-        (Some((chain, key)), _) => shown_certificate(chain, key),
-        (None, Some(roots)) => Type::ValidationContext(validation(roots, credential)),
-        (None, None) => return None,
-    };
-    Some(tls::Secret { name: server_tls::secret_name(name), r#type: Some(r#type) })
+    let certificate = shown_certificate(credential(scope, name)?)?;
+    Some(tls::Secret { name: server_tls::secret_name(name), r#type: Some(certificate) })
+}
+
+/// A certificate of another namespace. Who may ask for it was settled when the Gateway that names it was read.
+fn granted(scope: &Scope<'_>, namespace: &Namespace, name: &str) -> Option<tls::Secret> {
+    let credential = scope.intent.credentials.get(&(namespace.clone(), name.to_owned()))?;
+    let name = server_tls::granted_name(namespace, name);
+    Some(tls::Secret { name, r#type: Some(shown_certificate(credential)?) })
+}
+
+fn shown_certificate(credential: &Credential) -> Option<Type> {
+    let (chain, key) = credential.certificate.as_ref()?;
+    Some(Type::TlsCertificate(tls::TlsCertificate {
+        certificate_chain: Some(inline(chain)),
+        private_key: Some(inline(key)),
+        ..Default::default()
+    }))
 }
 
 /// The roots that go with a certificate: of a secret of their own, or of the same.

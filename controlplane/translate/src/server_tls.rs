@@ -2,7 +2,7 @@
 
 use crate::any::any;
 use crate::tls::{self, name_matcher, transport_socket};
-use crate::value::{ads, file, flag};
+use crate::value::{ads_for_a_moment, file, flag};
 use api::envoy::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
 use api::envoy::envoy::extensions::transport_sockets::tls::v3 as envoy;
 use config::{ROOTS_SUFFIX, ServerTls, ServerTlsMode, Shown, TlsVersion};
@@ -25,29 +25,32 @@ pub(crate) fn roots_name(name: &str) -> String {
     format!("kubernetes://{name}{ROOTS_SUFFIX}")
 }
 
+/// The name under which it asks for a certificate in files (Istio's). A secret that names files is one that Envoy watches,
+/// and that may be missing for itself.
+pub(crate) fn file_certificate_name(chain: &str, key: &str) -> String {
+    format!("file-cert:{chain}~{key}")
+}
+
+/// The name under which it asks for roots in a file.
+pub(crate) fn file_roots_name(path: &str) -> String {
+    format!("file-root:{path}")
+}
+
 /// How a server of a Gateway takes TLS; `is_http` says whether it carries requests.
 pub(crate) fn downstream(server: &ServerTls, is_http: bool) -> TransportSocket {
     if server.mode == ServerTlsMode::IstioMutual {
-        return tls::downstream(if is_http { Protocol::Http } else { Protocol::Tcp });
+        let protocol = if is_http { Protocol::Http } else { Protocol::Tcp };
+        return tls::downstream(protocol, &server.subject_alt_names);
     }
-    let mut certificates = Vec::new();
-    let mut secrets = Vec::new();
-    for shown in &server.shown {
-        match shown {
-            Shown::Files(chain, key) => certificates.push(envoy::TlsCertificate {
-                certificate_chain: Some(file(chain)),
-                private_key: Some(file(key)),
-                ..Default::default()
-            }),
-            Shown::Secret(name) => secrets.push(secret(secret_name(name))),
-            Shown::Granted(namespace, name) => secrets.push(secret(granted_name(namespace, name))),
-        }
-    }
+    let secrets = server.shown.iter().map(|shown| match shown {
+        Shown::Files(chain, key) => secret(file_certificate_name(chain, key)),
+        Shown::Secret(name) => secret(secret_name(name)),
+        Shown::Granted(namespace, name) => secret(granted_name(namespace, name)),
+    });
     let alpn: &[&str] = if is_http { &["h2", "http/1.1"] } else { &[] };
     let common = envoy::CommonTlsContext {
         tls_params: Some(parameters(server)),
-        tls_certificates: certificates,
-        tls_certificate_sds_secret_configs: secrets,
+        tls_certificate_sds_secret_configs: secrets.collect(),
         alpn_protocols: alpn.iter().map(ToString::to_string).collect(),
         validation_context_type: validation(server),
         ..Default::default()
@@ -80,28 +83,22 @@ fn validation(server: &ServerTls) -> Option<ValidationContextType> {
         return None;
     }
     let own = envoy::CertificateValidationContext {
-        trusted_ca: server.roots.as_deref().map(file),
         crl: server.revoked.as_deref().map(file),
         match_typed_subject_alt_names: server.subject_alt_names.iter().map(|name| name_matcher(name)).collect(),
         verify_certificate_spki: server.public_keys.clone(),
         verify_certificate_hash: server.certificates.clone(),
         ..Default::default()
     };
-    let named = server.roots_secret.as_deref().map(secret_name);
-    let beside = || match server.shown.first() {
-        Some(Shown::Secret(name)) if server.roots.is_none() => Some(roots_name(name)),
-        _ => None,
-    };
-    Some(match named.or_else(beside) {
-        None => ValidationContextType::ValidationContext(own),
-        Some(name) => ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
-            default_validation_context: Some(own),
-            validation_context_sds_secret_config: Some(secret(name)),
-            ..Default::default()
-        }),
-    })
+    let in_secret = server.roots_secret.as_deref().map(roots_name);
+    let in_file = server.roots.as_deref().map(file_roots_name);
+    let beside = || server.shown.first().and_then(Shown::secret).map(roots_name);
+    Some(ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
+        default_validation_context: Some(own),
+        validation_context_sds_secret_config: in_secret.or(in_file).or_else(beside).map(secret),
+        ..Default::default()
+    }))
 }
 
 fn secret(name: String) -> envoy::SdsSecretConfig {
-    envoy::SdsSecretConfig { name, sds_config: ads() }
+    envoy::SdsSecretConfig { name, sds_config: ads_for_a_moment() }
 }

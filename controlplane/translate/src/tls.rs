@@ -3,7 +3,7 @@
 use crate::any::any;
 use crate::secret::ROOTS;
 use crate::server_tls;
-use crate::value::{ads, ads_for_a_while, agent, file, flag};
+use crate::value::{ads, ads_for_a_moment, agent, file, flag};
 use api::envoy::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
 use api::envoy::envoy::extensions::transport_sockets::tls::v3 as tls;
 use api::envoy::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
@@ -25,16 +25,7 @@ const CERTIFICATE: &str = "default";
 
 /// The client's side: who may answer is `expected`, never "anybody".
 pub(crate) fn upstream(sni: String, protocol: Protocol, expected: &BTreeSet<String>) -> TransportSocket {
-    let names = tls::CertificateValidationContext {
-        match_typed_subject_alt_names: expected.iter().map(|name| name_matcher(name)).collect(),
-        ..Default::default()
-    };
-    let validation = CombinedCertificateValidationContext {
-        default_validation_context: Some(names),
-        validation_context_sds_secret_config: Some(roots()),
-        ..Default::default()
-    };
-    let validation = ValidationContextType::CombinedValidationContext(validation);
+    let validation = ValidationContextType::CombinedValidationContext(named(expected.iter()));
     let context = tls::UpstreamTlsContext {
         common_tls_context: Some(common(upstream_alpn(protocol), validation)),
         sni,
@@ -99,12 +90,16 @@ pub(crate) fn to_server(tls: &ClientTls, service: &Service, protocol: Protocol) 
 
 /// A secret without which the upstream is there all the same: it would hold up all others.
 fn secret(name: String) -> tls::SdsSecretConfig {
-    tls::SdsSecretConfig { name, sds_config: ads_for_a_while() }
+    tls::SdsSecretConfig { name, sds_config: ads_for_a_moment() }
 }
 
-/// The server's side: any identity of a known trust domain.
-pub(crate) fn downstream(protocol: Protocol) -> TransportSocket {
-    let validation = ValidationContextType::ValidationContextSdsSecretConfig(roots());
+/// The server's side: any identity of a known trust domain, or one of `names` if there are any.
+pub(crate) fn downstream(protocol: Protocol, names: &[String]) -> TransportSocket {
+    let validation = if names.is_empty() {
+        ValidationContextType::ValidationContextSdsSecretConfig(roots())
+    } else {
+        ValidationContextType::CombinedValidationContext(named(names.iter()))
+    };
     let context = tls::DownstreamTlsContext {
         common_tls_context: Some(common(downstream_alpn(protocol), validation)),
         require_client_certificate: flag(true),
@@ -148,6 +143,19 @@ fn common(alpn: &[&str], validation: ValidationContextType) -> tls::CommonTlsCon
         tls_certificate_sds_secret_configs: vec![certificate],
         alpn_protocols: alpn.iter().map(ToString::to_string).collect(),
         validation_context_type: Some(validation),
+        ..Default::default()
+    }
+}
+
+/// The mesh's roots, and the names of which one must be shown.
+fn named<'a>(names: impl Iterator<Item = &'a String>) -> CombinedCertificateValidationContext {
+    let names = tls::CertificateValidationContext {
+        match_typed_subject_alt_names: names.map(|name| name_matcher(name)).collect(),
+        ..Default::default()
+    };
+    CombinedCertificateValidationContext {
+        default_validation_context: Some(names),
+        validation_context_sds_secret_config: Some(roots()),
         ..Default::default()
     }
 }

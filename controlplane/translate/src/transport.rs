@@ -36,7 +36,10 @@ pub(crate) fn matches(
         let expected = expected(scope.catalog, service, policy.tls.as_ref());
         let groups = subset.map(|subset| endpoint::groups(service, subset)).unwrap_or_default();
         let sni = Sni { port: port.number, groups, host: service.key.host.clone() };
-        (!expected.is_empty()).then(|| tls::upstream(sni.to_string(), port.protocol, &expected))
+        // Gateways lead to other clusters by our own form of name only.
+        let told = policy.tls.as_ref().and_then(|tls| tls.sni.clone()).filter(|_| service.imports.is_empty());
+        let sni = told.unwrap_or_else(|| sni.to_string());
+        (!expected.is_empty()).then(|| tls::upstream(sni, port.protocol, &expected))
     };
     let by_mode = |socket| TransportSocketMatch {
         name: "tlsMode-istio".to_owned(),

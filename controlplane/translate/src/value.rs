@@ -11,8 +11,8 @@ use std::path::Path;
 /// The bootstrap upstream through which a proxy gets its own certificate: its agent's Unix socket, as with Istio.
 const SDS_UPSTREAM: &str = "sds-grpc";
 
-/// How long a proxy waits for a secret that nobody may have made.
-const SECRET_TIMEOUT_MS: u32 = 5000;
+/// How long a listener or an upstream of Envoy's waits for a secret before it goes on without.
+const MOMENT_MS: u32 = 1000;
 
 pub(crate) fn number(value: u32) -> Option<UInt32Value> {
     Some(UInt32Value { value })
@@ -86,9 +86,9 @@ pub(crate) fn ads() -> Option<core::ConfigSource> {
     source(core::config_source::ConfigSourceSpecifier::Ads(core::AggregatedConfigSource {}))
 }
 
-/// The same, and go on without it if it does not come.
-pub(crate) fn ads_for_a_while() -> Option<core::ConfigSource> {
-    Some(core::ConfigSource { initial_fetch_timeout: milliseconds(SECRET_TIMEOUT_MS), ..ads()? })
+/// The same, for what may be missing while everything beside it works: without it, connections are refused.
+pub(crate) fn ads_for_a_moment() -> Option<core::ConfigSource> {
+    ads().map(|source| core::ConfigSource { initial_fetch_timeout: milliseconds(MOMENT_MS), ..source })
 }
 
 /// "Ask your agent for it": keys never cross xDS.

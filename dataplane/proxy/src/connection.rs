@@ -4,6 +4,7 @@ use crate::detect::{Look, Seen, detect};
 use crate::http;
 use crate::shared::Shared;
 use crate::stream::{Replay, Stream};
+use crate::taken::Taken;
 use crate::tcp;
 use ::http::HeaderValue;
 use bytes::BytesMut;
@@ -11,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use identity::{description, fingerprint, peer_identity};
 use model::WorkloadIdentity;
-use routing::{Admits, Beginning, Chain, Direction, Handler, HttpHandler, Listener, RouteSource};
+use routing::{Admits, Chain, Direction, Handler, HttpHandler, Listener, RouteSource};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -59,8 +60,17 @@ impl Connection {
         } else {
             Seen::Bytes
         };
-        let Some(chain) = listener.chain(destination, self.address.ip(), beginning(&seen)) else { return reset(&tcp) };
-        self.hand_over(listener, chain, Replay::new(tcp, first.freeze()), destination).await
+        let taken = Taken { listener: listener.clone(), destination, source: self.address.ip(), seen };
+        drop(table);
+        let Some(chain) = taken.chain() else { return reset(&tcp) };
+        let mut serving = pin!(self.hand_over(&taken.listener, chain, Replay::new(tcp, first.freeze()), destination));
+        tokio::select! {
+            biased;
+            ended = &mut serving => return ended,
+            () = taken.superseded(&self.shared) => self.drain.cancel(),
+        }
+        let ended = timeout(self.shared.settings.drain(), serving).await;
+        ended.unwrap_or_else(|_| Err(io::Error::other("its listener takes such connections otherwise now")))
     }
 
     async fn hand_over(
@@ -81,7 +91,7 @@ impl Connection {
         };
         let certificates = stream.tls().and_then(|session| session.peer_certificates());
         // An identity counts only if the mesh's own roots vouch for it.
-        let is_mesh = chain.tls.as_ref().is_some_and(|tls| tls.admits == Admits::Mesh);
+        let is_mesh = chain.tls.as_ref().is_some_and(|tls| matches!(tls.admits, Admits::Mesh(_)));
         let peer = peer_identity(certificates.filter(|_| is_mesh));
         match &chain.handler {
             Handler::Tcp(handler) => {
@@ -169,17 +179,6 @@ impl Connection {
     fn client_certificate(&self, hash: &str, peer: &WorkloadIdentity) -> Option<HeaderValue> {
         let by = self.shared.telemetry.principal();
         HeaderValue::from_str(&format!("By={by};Hash={hash};Subject=\"\";URI={peer}")).ok()
-    }
-}
-
-fn beginning(seen: &Seen) -> Beginning<'_> {
-    match seen {
-        Seen::Tls(hello) => {
-            Beginning::Tls { server_name: hello.server_name.as_deref().unwrap_or_default(), alpn: &hello.alpn }
-        }
-        Seen::Http1 => Beginning::Http1,
-        Seen::Http2 => Beginning::Http2,
-        Seen::Bytes => Beginning::Bytes,
     }
 }
 

@@ -36,6 +36,7 @@ mod shared;
 mod sidecar;
 mod state;
 mod stream;
+mod taken;
 mod tcp;
 mod telemetry;
 mod tunnel;

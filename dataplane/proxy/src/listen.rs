@@ -84,7 +84,7 @@ impl Listening {
                         continue;
                     }
                 };
-                let (drain, cut) = (drain.clone(), cut.clone());
+                let (drain, cut) = (drain.child_token(), cut.clone());
                 let connection = Connection { shared: shared.clone(), listener: listener.clone(), address, drain, cut };
                 let cut = connection.cut.clone();
                 shared.tasks.spawn(async move {

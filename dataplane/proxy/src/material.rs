@@ -7,67 +7,70 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What one configuration was made of.
-#[derive(Default)]
 pub(crate) struct Material {
-    secrets: Vec<Arc<ServerSecret>>,
-    /// When the first of its files was read, if there are any.
-    read: Option<Instant>,
+    /// The secrets that there were for it.
+    secrets: Vec<Option<Arc<ServerSecret>>>,
+    /// When its files must be read again, if there are any.
+    until: Option<Instant>,
 }
-
-/// How old what was read of files may become before they are read again.
-const FILES_LAST: Duration = Duration::from_secs(10);
 
 // === impl Material ===
 
 impl Material {
-    /// Whether it would be the same again: `now` are the secrets of the moment, in the order in which they were taken.
-    pub(crate) fn is_current<'a>(&self, now: impl Iterator<Item = Option<&'a Arc<ServerSecret>>>) -> bool {
-        let same = now.zip(&self.secrets).all(|(now, then)| now.is_some_and(|now| Arc::ptr_eq(now, then)));
-        same && self.read.is_none_or(|read| read.elapsed() < FILES_LAST)
-    }
-
-    /// A chain and its key.
-    pub(crate) fn certificate(
-        &mut self,
-        place: &Place,
+    /// The secrets of these `names` at this moment, and perhaps files that were read now and are good for `files_last`.
+    pub(crate) fn now<'a>(
+        names: impl Iterator<Item = &'a Arc<str>>,
         table: &RoutingTable,
-    ) -> Result<(Vec<u8>, Vec<u8>), IdentityError> {
-        match place {
-            Place::Files(chain, key) => Ok((self.file(chain)?, self.file(key)?)),
-            Place::Secret(name) => match &*self.secret(name, table)? {
-                ServerSecret::Certificate(chain, key) => Ok((chain.clone(), key.clone())),
-                ServerSecret::Roots(..) => Err(IdentityError::Outside(format!("secret {name:?} holds no certificate"))),
-            },
-        }
+        files_last: Option<Duration>,
+    ) -> Self {
+        let secrets = names.map(|name| table.secrets.get(name).cloned()).collect();
+        Self { secrets, until: files_last.map(|last| Instant::now() + last) }
     }
 
-    /// Roots, and what they have revoked: what the file says, or else their secret.
-    pub(crate) fn roots(
-        &mut self,
-        roots: &Roots,
-        revoked: Option<&Path>,
-        table: &RoutingTable,
-    ) -> Result<(Vec<u8>, Option<Vec<u8>>), IdentityError> {
-        let own = revoked.map(|path| self.file(path)).transpose()?;
-        match roots {
-            Roots::File(path) => Ok((self.file(path)?, own)),
-            Roots::Secret(name) => match &*self.secret(name, table)? {
-                ServerSecret::Roots(roots, revoked) => Ok((roots.clone(), own.or_else(|| revoked.clone()))),
-                ServerSecret::Certificate(..) => Err(IdentityError::Outside(format!("secret {name:?} holds no roots"))),
-            },
-        }
+    /// Whether it would be the same again; `names` are those of before.
+    pub(crate) fn is_current<'a>(&self, names: impl Iterator<Item = &'a Arc<str>>, table: &RoutingTable) -> bool {
+        let is_same = |(now, then): (Option<&Arc<ServerSecret>>, &Option<Arc<ServerSecret>>)| match (now, then) {
+            (Some(now), Some(then)) => Arc::ptr_eq(now, then),
+            (None, None) => true,
+            _ => false,
+        };
+        let now = names.map(|name| table.secrets.get(name));
+        now.zip(&self.secrets).all(is_same) && self.until.is_none_or(|until| Instant::now() < until)
     }
+}
 
-    fn secret(&mut self, name: &Arc<str>, table: &RoutingTable) -> Result<Arc<ServerSecret>, IdentityError> {
-        let secret = table.secrets.get(name);
-        let secret = secret.ok_or_else(|| IdentityError::Outside(format!("secret {name:?} has not come")))?;
-        self.secrets.push(secret.clone());
-        Ok(secret.clone())
+/// A chain and its key.
+pub(crate) fn certificate(place: &Place, table: &RoutingTable) -> Result<(Vec<u8>, Vec<u8>), IdentityError> {
+    match place {
+        Place::Files(chain, key) => Ok((file(chain)?, file(key)?)),
+        Place::Secret(name) => match &**secret(name, table)? {
+            ServerSecret::Certificate(chain, key) => Ok((chain.clone(), key.clone())),
+            ServerSecret::Roots(..) => Err(IdentityError::Edge(format!("secret {name:?} holds no certificate"))),
+        },
     }
+}
 
-    /// A few kilobytes, once in a while: not worth a thread of its own.
-    fn file(&mut self, path: &Path) -> Result<Vec<u8>, IdentityError> {
-        self.read = Some(self.read.unwrap_or_else(Instant::now));
-        std::fs::read(path).map_err(|error| IdentityError::Outside(format!("{}: {error}", path.display())))
+/// Roots, and what they have revoked: what the file says, or else their secret.
+pub(crate) fn roots(
+    roots: &Roots,
+    revoked: Option<&Path>,
+    table: &RoutingTable,
+) -> Result<(Vec<u8>, Option<Vec<u8>>), IdentityError> {
+    let own = revoked.map(file).transpose()?;
+    match roots {
+        Roots::File(path) => Ok((file(path)?, own)),
+        Roots::Secret(name) => match &**secret(name, table)? {
+            ServerSecret::Roots(roots, revoked) => Ok((roots.clone(), own.or_else(|| revoked.clone()))),
+            ServerSecret::Certificate(..) => Err(IdentityError::Edge(format!("secret {name:?} holds no roots"))),
+        },
     }
+}
+
+fn secret<'a>(name: &Arc<str>, table: &'a RoutingTable) -> Result<&'a Arc<ServerSecret>, IdentityError> {
+    table.secrets.get(name).ok_or_else(|| IdentityError::Edge(format!("secret {name:?} has not come")))
+}
+
+/// A few kilobytes, once in a while: not worth a thread of its own.
+fn file(path: &Path) -> Result<Vec<u8>, IdentityError> {
+    std::fs::read(path).map_err(|error| IdentityError::Edge(format!("{}: {error}", path.display())))
 }

@@ -15,6 +15,8 @@ pub struct Settings {
     pub hello_bytes: usize,
     /// How long a TLS handshake may take. Default 10 000.
     pub handshake_ms: u64,
+    /// How old what was read of the files of a certificate may become before they are read again. Default 10 000.
+    pub files_ms: u64,
     /// The greatest head of a request or response, in bytes; less than 8192 counts as 8192. Default 65 536.
     pub header_bytes: usize,
     /// The greatest number of header fields. Default 100.
@@ -65,6 +67,7 @@ impl Default for Settings {
             backlog: 4096,
             hello_bytes: 65_536,
             handshake_ms: 10_000,
+            files_ms: 10_000,
             header_bytes: 65_536,
             headers: 100,
             header_ms: 60_000,
@@ -89,6 +92,10 @@ impl Default for Settings {
 impl Settings {
     pub(crate) fn handshake(&self) -> Duration {
         Duration::from_millis(self.handshake_ms)
+    }
+
+    pub(crate) fn files(&self) -> Duration {
+        Duration::from_millis(self.files_ms)
     }
 
     pub(crate) fn header_limit(&self) -> usize {

@@ -11,7 +11,7 @@ use routing::{DownstreamTls, OutsideTls, RoutingTable};
 use rustls::{ClientConfig, ServerConfig};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) identity: Identity,
     /// What is known of the mesh at the moment.
     pub(crate) table: ArcSwap<RoutingTable>,
+    /// Tells that listeners may have changed in the table.
+    pub(crate) listeners: watch::Sender<()>,
     pub(crate) destinations: Destinations,
     pub(crate) telemetry: Arc<Telemetry>,
     /// Every task that serves somebody.
@@ -43,8 +45,11 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(settings: Settings, identity: Identity, telemetry: Telemetry) -> Self {
         Self {
+            listeners: watch::Sender::new(()),
             destinations: Destinations::default(),
             shadows: Arc::new(Semaphore::new(settings.shadows)),
+            acceptors: Acceptors::new(settings.files()),
+            connectors: Connectors::new(settings.files()),
             settings,
             identity,
             table: ArcSwap::from_pointee(RoutingTable::default()),
@@ -54,8 +59,6 @@ impl Shared {
             drain: CancellationToken::new(),
             abort: CancellationToken::new(),
             began: Instant::now(),
-            acceptors: Acceptors::default(),
-            connectors: Connectors::default(),
         }
     }
 

@@ -41,6 +41,9 @@ impl Sink for State {
             self.zone.store(Arc::new(Zone::new(entries, &self.namespace, DOMAIN)));
         }
         self.shared.table.store(table);
+        if matches!(type_url, type_url::LISTENER | type_url::ROUTE) {
+            self.shared.listeners.send_replace(());
+        }
         self.complete.send_replace(self.resources.is_complete());
         Ok(())
     }

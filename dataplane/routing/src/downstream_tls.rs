@@ -26,6 +26,8 @@ pub struct DownstreamTls {
     pub tls13: bool,
     /// The cipher suites of TLS 1.2, in OpenSSL's names; the proxy's own if empty.
     pub ciphers: Vec<String>,
+    /// The key exchanges; the proxy's own if empty.
+    pub curves: Vec<String>,
 }
 
 /// What a proxy shows to clients.
@@ -51,8 +53,8 @@ pub enum Place {
 pub enum Admits {
     /// Nobody is asked.
     Anyone,
-    /// Workloads of the mesh.
-    Mesh,
+    /// Workloads of the mesh: those of these identities, or all if there are none.
+    Mesh(Vec<String>),
     /// Those that roots from elsewhere vouch for.
     Clients(Clients),
 }
@@ -83,6 +85,9 @@ pub enum Roots {
 
 /// The secret that is the proxy's own certificate (Istio's name).
 const IDENTITY: &str = "default";
+/// What begins the names of secrets that stand for files (Istio's): a chain and a key, or roots.
+const FILES: &str = "file-cert:";
+const ROOTS_FILE: &str = "file-root:";
 
 // === impl DownstreamTls ===
 
@@ -108,9 +113,21 @@ impl DownstreamTls {
             requires_certificate: context.require_client_certificate.is_some_and(|flag| flag.value),
             tls12: !is_mesh && least < TlsProtocol::TlSv13 as i32,
             tls13: greatest == TlsProtocol::TlsAuto as i32 || greatest >= TlsProtocol::TlSv13 as i32,
-            ciphers: common.tls_params.map(|params| params.cipher_suites).unwrap_or_default(),
+            ciphers: common.tls_params.as_ref().map(|params| params.cipher_suites.clone()).unwrap_or_default(),
+            curves: common.tls_params.map(|params| params.ecdh_curves).unwrap_or_default(),
             alpn: common.alpn_protocols,
         })
+    }
+
+    /// Whether some of what it needs is in files.
+    pub fn has_files(&self) -> bool {
+        let shown = match &self.shows {
+            Shows::Identity => &[][..],
+            Shows::Certificates(places) => places,
+        };
+        let of_clients = |clients: &Clients| clients.revoked.is_some() || matches!(clients.roots, Roots::File(_));
+        shown.iter().any(|place| matches!(place, Place::Files(..)))
+            || matches!(&self.admits, Admits::Clients(clients) if of_clients(clients))
     }
 
     /// The names of the secrets that it needs.
@@ -131,6 +148,31 @@ impl DownstreamTls {
     }
 }
 
+/// Whether a secret of this name only stands for files, which are read here and not told.
+pub(crate) fn is_of_files(name: &str) -> bool {
+    name.starts_with(FILES) || name.starts_with(ROOTS_FILE)
+}
+
+// === impl Place ===
+
+impl Place {
+    /// What a secret's name says: some only stand for files, and those are read here.
+    fn named(name: &str) -> Self {
+        match name.strip_prefix(FILES).and_then(|files| files.split_once('~')) {
+            Some((chain, key)) => Self::Files(chain.into(), key.into()),
+            None => Self::Secret(name.into()),
+        }
+    }
+}
+
+// === impl Roots ===
+
+impl Roots {
+    fn named(name: &str) -> Self {
+        name.strip_prefix(ROOTS_FILE).map_or_else(|| Self::Secret(name.into()), |path| Self::File(path.into()))
+    }
+}
+
 fn shows(common: &proto::CommonTlsContext) -> Result<Shows, String> {
     let secrets = &common.tls_certificate_sds_secret_configs;
     if let [only] = &secrets[..]
@@ -138,7 +180,7 @@ fn shows(common: &proto::CommonTlsContext) -> Result<Shows, String> {
     {
         return Ok(Shows::Identity);
     }
-    let mut places: Vec<Place> = secrets.iter().map(|secret| Place::Secret(secret.name.as_str().into())).collect();
+    let mut places: Vec<Place> = secrets.iter().map(|secret| Place::named(&secret.name)).collect();
     for certificate in &common.tls_certificates {
         let chain = file(certificate.certificate_chain.as_ref(), "certificate_chain")?;
         places.push(Place::Files(chain, file(certificate.private_key.as_ref(), "private_key")?));
@@ -161,10 +203,11 @@ fn admits(common: &proto::CommonTlsContext) -> Result<Admits, String> {
         Some(_) => return Err("validation_context, or a secret, is expected".into()),
     };
     if secret.is_some_and(|secret| secret.name == crate::trust::ROOTS) {
-        return Ok(Admits::Mesh);
+        let names = context.map(|context| context.match_typed_subject_alt_names.as_slice()).unwrap_or_default();
+        return Ok(Admits::Mesh(names.iter().map(name).collect::<Result<_, _>>()?));
     }
     let roots = match (secret, context.and_then(|context| context.trusted_ca.as_ref())) {
-        (Some(secret), _) => Roots::Secret(secret.name.as_str().into()),
+        (Some(secret), _) => Roots::named(&secret.name),
         (None, trusted @ Some(_)) => Roots::File(file(trusted, "trusted_ca")?),
         (None, None) => return Err("validation_context: trusted_ca is expected".into()),
     };

@@ -1,5 +1,6 @@
 //! All resources that were received, parsed; a response is taken whole or not at all.
 
+use crate::downstream_tls::is_of_files;
 use crate::endpoint::{self, Facts};
 use crate::upstream::UpstreamSettings;
 use crate::{
@@ -68,8 +69,9 @@ impl Resources {
                 self.warm_up();
             }
             type_url::SECRET => {
+                let told = changed.iter().filter(|resource| !is_of_files(&resource.name)).cloned();
                 let (roots, shown): (Vec<Resource>, Vec<Resource>) =
-                    changed.iter().cloned().partition(|resource| *resource.name == *trust::ROOTS);
+                    told.partition(|resource| *resource.name == *trust::ROOTS);
                 let shown = parsed(&shown, ServerSecret::parse)?;
                 if let Some(roots) = roots.first() {
                     self.bundles = trust::parse(roots)?.into();

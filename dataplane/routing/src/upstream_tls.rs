@@ -145,6 +145,13 @@ impl OutsideTls {
         })
     }
 
+    /// Whether it is made of files.
+    pub fn has_files(&self) -> bool {
+        self.revoked.is_some()
+            || matches!(self.roots, Some(Roots::File(_)))
+            || matches!(self.certificate, Some(Place::Files(..)))
+    }
+
     /// The names of the secrets that it needs: that of the roots first.
     pub fn secrets(&self) -> impl Iterator<Item = &Arc<str>> {
         let roots = match &self.roots {

@@ -6,15 +6,18 @@ use crate::tls::provider;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    CipherSuite, DigitallySignedStruct, DistinguishedName, Error, NamedGroup, RootCertStore, ServerConfig,
+    SignatureScheme, SupportedCipherSuite,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 use std::sync::Arc;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -32,8 +35,11 @@ pub struct EdgeTls<'a> {
     pub tls12: bool,
     /// Whether TLS 1.3 is spoken.
     pub tls13: bool,
-    /// The cipher suites of TLS 1.2 by OpenSSL's names; all that are safe if empty, or if none of them is known.
+    /// The cipher suites of TLS 1.2 by OpenSSL's names; all that are safe if empty. Without one that is known, TLS 1.2
+    /// is not spoken.
     pub ciphers: &'a [String],
+    /// The key exchanges by Envoy's names, the most preferred first; all that are safe if empty.
+    pub curves: &'a [String],
 }
 
 /// How clients are verified.
@@ -71,8 +77,10 @@ struct Verifier {
 /// # Errors
 /// If a certificate, a key or roots cannot be used; the error says which.
 pub fn edge_server_config(tls: &EdgeTls<'_>) -> Result<Arc<ServerConfig>, IdentityError> {
-    let provider = Arc::new(CryptoProvider { cipher_suites: suites(tls.ciphers), ..(*provider()).clone() });
-    let versions: Vec<_> = [(tls.tls12, &TLS12), (tls.tls13, &TLS13)]
+    let cipher_suites = suites(tls.ciphers);
+    let tls12 = tls.tls12 && cipher_suites.iter().any(|suite| suite.tls13().is_none());
+    let provider = Arc::new(CryptoProvider { cipher_suites, kx_groups: curves(tls.curves), ..(*provider()).clone() });
+    let versions: Vec<_> = [(tls12, &TLS12), (tls.tls13, &TLS13)]
         .into_iter()
         .filter_map(|(is_spoken, version)| is_spoken.then_some(version))
         .collect();
@@ -86,7 +94,7 @@ pub fn edge_server_config(tls: &EdgeTls<'_>) -> Result<Arc<ServerConfig>, Identi
     let shown = tls.certificates.iter().map(|(chain, key)| certified(chain, key, &provider));
     let shown = shown.collect::<Result<Vec<_>, _>>()?;
     if shown.is_empty() {
-        return Err(IdentityError::Outside("certificate: one at least is expected".to_owned()));
+        return Err(IdentityError::Edge("certificate: one at least is expected".to_owned()));
     }
     let mut config = builder.with_cert_resolver(Arc::new(Certificates(shown)));
     config.alpn_protocols = tls.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
@@ -99,12 +107,17 @@ pub fn description(leaf: &CertificateDer<'_>) -> String {
     let mut text = format!("Hash={}", fingerprint(leaf));
     let Ok(parsed) = parse(leaf) else { return text };
     let quoted = subject(&parsed).replace('\\', "\\\\").replace('"', "\\\"");
-    text.push_str(&format!(";Subject=\"{quoted}\""));
-    for name in names(&parsed) {
-        match name {
-            Name::Uri(uri) => text.push_str(&format!(";URI={uri}")),
-            Name::Dns(dns) => text.push_str(&format!(";DNS={dns}")),
-        }
+    let _ = write!(text, ";Subject=\"{quoted}\"");
+    let names = names(&parsed);
+    if !names.iter().any(|name| matches!(name, Name::Uri(_))) {
+        text.push_str(";URI=");
+    }
+    for name in names {
+        // A text takes all that is written into it.
+        let _ = match name {
+            Name::Uri(uri) => write!(text, ";URI={uri}"),
+            Name::Dns(dns) => write!(text, ";DNS={dns}"),
+        };
     }
     text
 }
@@ -183,22 +196,48 @@ fn verifier(clients: &EdgeClients<'_>, provider: &Arc<CryptoProvider>) -> Result
     }))
 }
 
-/// The suites that `wanted` names; those of TLS 1.3 are always there.
-fn suites(wanted: &[String]) -> Vec<rustls::SupportedCipherSuite> {
-    let all = provider().cipher_suites.clone();
-    let is_wanted = |suite: &rustls::SupportedCipherSuite| {
-        let name = format!("{:?}", suite.suite());
-        let openssl = name.trim_start_matches("TLS_").replace("_WITH_AES_", "_AES").replace("_256_", "256_");
-        let openssl = openssl.replace("_128_", "128_").replace("_WITH_", "_").replace('_', "-");
-        let openssl = openssl.replace("CHACHA20-POLY1305-SHA256", "CHACHA20-POLY1305");
-        suite.tls13().is_some() || wanted.iter().any(|wanted| *wanted == openssl)
+/// The suites that `wanted` names, or all; those of TLS 1.3 are always there.
+fn suites(wanted: &[String]) -> Vec<SupportedCipherSuite> {
+    let is_wanted = |suite: &SupportedCipherSuite| {
+        let name = openssl_name(suite.suite());
+        suite.tls13().is_some() || wanted.is_empty() || wanted.iter().any(|wanted| *wanted == name)
     };
-    let chosen: Vec<_> = all.iter().filter(|suite| is_wanted(suite)).copied().collect();
-    if chosen.iter().any(|suite| suite.tls13().is_none()) { chosen } else { all }
+    provider().cipher_suites.iter().filter(|suite| is_wanted(suite)).copied().collect()
+}
+
+fn openssl_name(suite: CipherSuite) -> &'static str {
+    match suite {
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => "ECDHE-ECDSA-AES256-GCM-SHA384",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => "ECDHE-RSA-AES256-GCM-SHA384",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => "ECDHE-ECDSA-AES128-GCM-SHA256",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => "ECDHE-RSA-AES128-GCM-SHA256",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-ECDSA-CHACHA20-POLY1305",
+        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-RSA-CHACHA20-POLY1305",
+        _ => "",
+    }
+}
+
+/// The key exchanges that `wanted` names, or all; none if none of them is known, and then nobody gets in.
+fn curves(wanted: &[String]) -> Vec<&'static dyn SupportedKxGroup> {
+    let all = provider().kx_groups.clone();
+    if wanted.is_empty() {
+        return all;
+    }
+    let known = |name: &String| {
+        let group = match name.as_str() {
+            "X25519MLKEM768" => NamedGroup::X25519MLKEM768,
+            "X25519" => NamedGroup::X25519,
+            "P-256" => NamedGroup::secp256r1,
+            "P-384" => NamedGroup::secp384r1,
+            _ => return None,
+        };
+        all.iter().find(|exchange| exchange.name() == group).copied()
+    };
+    wanted.iter().filter_map(known).collect()
 }
 
 fn unusable(what: &str, error: &dyn Display) -> IdentityError {
-    IdentityError::Outside(format!("{what}: {error}"))
+    IdentityError::Edge(format!("{what}: {error}"))
 }
 
 // === impl Certificates ===

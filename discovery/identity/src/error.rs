@@ -28,6 +28,9 @@ pub enum IdentityError {
     /// The files of TLS towards a server outside of the mesh cannot be used.
     #[error("TLS towards a server outside of the mesh: {0}")]
     Outside(String),
+    /// What a proxy at the edge shows or trusts cannot be used.
+    #[error("TLS at the edge of the mesh: {0}")]
+    Edge(String),
     /// A root of a bundle cannot be parsed.
     #[error("trust bundle of {domain}: {reason}")]
     MalformedBundle {

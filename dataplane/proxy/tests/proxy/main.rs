@@ -3,6 +3,7 @@
 mod app;
 mod change;
 mod drain;
+mod edge;
 mod grpc;
 mod headers;
 mod mesh;

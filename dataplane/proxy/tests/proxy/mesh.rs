@@ -172,12 +172,6 @@ impl Mesh {
         ingress: Vec<IngressListener>,
         egress: Vec<EgressListener>,
     ) -> Snapshot {
-        let cluster = Cluster { id: text("east"), uid: text("east-1"), trust_domain: text("east.example") };
-        let mut catalog = Catalog::new(cluster);
-        for service in offers.iter().map(service) {
-            catalog.services.insert(service.key.clone(), Arc::new(service));
-        }
-        catalog.bundles.insert(text("east.example"), self.root.bundle("east.example"));
         let sidecar = Resource {
             namespace: text("shop"),
             name: "default".into(),
@@ -190,7 +184,24 @@ impl Mesh {
         };
         let intent = Intent { sidecars: vec![sidecar], ..Intent::default() };
         let identity: WorkloadIdentity = text(&spiffe(account));
-        translate::translate(&catalog, &intent, &node(account), &identity)
+        translate::translate(&self.catalog(offers), &intent, &node(account), &identity)
+    }
+
+    /// What a router is told that serves what `intent` says.
+    pub(crate) fn at_edge(&self, offers: &[Offer], intent: &Intent) -> Snapshot {
+        let id = "router~127.0.0.1~edge-1.shop~shop.svc.cluster.local".to_owned();
+        let node = Node { id, kind: NodeKind::Router, ..node("edge") };
+        translate::translate(&self.catalog(offers), intent, &node, &text(&spiffe("edge")))
+    }
+
+    fn catalog(&self, offers: &[Offer]) -> Catalog {
+        let cluster = Cluster { id: text("east"), uid: text("east-1"), trust_domain: text("east.example") };
+        let mut catalog = Catalog::new(cluster);
+        for service in offers.iter().map(service) {
+            catalog.services.insert(service.key.clone(), Arc::new(service));
+        }
+        catalog.bundles.insert(text("east.example"), self.root.bundle("east.example"));
+        catalog
     }
 }
 
