@@ -7,7 +7,7 @@ use hyper::client::conn::http1::SendRequest;
 use identity::{Expected, Identity, IdentityError, client_config, outside_client_config};
 use parking_lot::{Mutex, RwLock};
 use routing::{
-    Discovery, Endpoint, Life, OutsideTls, RoutingTable, TransportOf, Upstream, UpstreamSettings, UpstreamTls,
+    Discovery, Endpoint, Life, OutsideTls, RoutingTable, Target, TransportOf, Upstream, UpstreamSettings, UpstreamTls,
 };
 use rustls::ClientConfig;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -19,7 +19,12 @@ use tokio::sync::Notify;
 /// All destinations that were used and still are in the table, and what wakes those who wait for a connection to an
 /// upstream.
 #[derive(Default)]
-pub(crate) struct Destinations(RwLock<HashMap<u64, Arc<Destination>>>, Mutex<HashMap<Arc<str>, Arc<Notify>>>);
+pub(crate) struct Destinations {
+    known: RwLock<HashMap<u64, Arc<Destination>>>,
+    /// Original destinations that requests went to, by upstream; the table does not know them.
+    passed_through: Mutex<HashMap<(Arc<str>, Target), Arc<Destination>>>,
+    freed: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
+}
 
 /// One endpoint of one upstream.
 pub(crate) struct Destination {
@@ -62,24 +67,47 @@ impl Destinations {
     /// The destination for an endpoint that was picked. One for an original destination is not kept: the table does
     /// not know it, so nobody would ever take it away.
     pub(crate) fn of(&self, upstream: &Upstream, endpoint: Arc<Endpoint>) -> Arc<Destination> {
-        if let Some(known) = self.0.read().get(&endpoint.id) {
+        if let Some(known) = self.known.read().get(&endpoint.id) {
             return known.clone();
         }
-        let freed = self.1.lock().entry(upstream.settings.name.clone()).or_default().clone();
+        let freed = self.freed.lock().entry(upstream.settings.name.clone()).or_default().clone();
         let new = Arc::new(Destination::new(endpoint, upstream.settings.clone(), freed));
         if upstream.settings.discovery == Discovery::OriginalDestination {
             return new;
         }
-        self.0.write().entry(new.endpoint.id).or_insert(new).clone()
+        self.known.write().entry(new.endpoint.id).or_insert(new).clone()
+    }
+
+    /// The same for requests: original destinations too are kept, up to `limit` of them, while connections to them are
+    /// open.
+    pub(crate) fn pooled(&self, upstream: &Upstream, endpoint: Arc<Endpoint>, limit: usize) -> Arc<Destination> {
+        if upstream.settings.discovery != Discovery::OriginalDestination {
+            return self.of(upstream, endpoint);
+        }
+        let key = (upstream.settings.name.clone(), endpoint.facts.target.clone());
+        let mut kept = self.passed_through.lock();
+        if let Some(known) = kept.get(&key).filter(|known| Arc::ptr_eq(&known.settings, &upstream.settings)) {
+            return known.clone();
+        }
+        let new = self.of(upstream, endpoint);
+        if kept.len() < limit {
+            kept.insert(key, new.clone());
+        }
+        new
     }
 
     /// Forgets what is not in `table`, and closes what waited for longer than `idle`.
     pub(crate) fn sweep(&self, table: &RoutingTable, idle: Duration) {
         let endpoints = table.upstreams.values().flat_map(|upstream| &upstream.endpoints);
         let known: HashSet<u64> = endpoints.map(|endpoint| endpoint.id).collect();
-        let mut all = self.0.write();
+        let mut all = self.known.write();
         all.retain(|id, _| known.contains(id));
-        self.1.lock().retain(|name, _| table.upstreams.contains_key(name));
+        let mut passed_through = self.passed_through.lock();
+        passed_through.retain(|_, destination| {
+            destination.expire(idle);
+            Arc::strong_count(destination) > 1 || destination.http2.is_open()
+        });
+        self.freed.lock().retain(|name, _| table.upstreams.contains_key(name));
         for destination in all.values() {
             destination.expire(idle);
         }

@@ -74,6 +74,11 @@ impl Multiplexed {
         share
     }
 
+    /// Whether there is any.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.open.lock().is_empty()
+    }
+
     /// Drops what carried nothing for longer than `limit`.
     pub(crate) fn expire(&self, limit: Duration) {
         let is_used = |shared: &Shared| shared.active.load(Ordering::Relaxed) > 0 || shared.used.elapsed() < limit;

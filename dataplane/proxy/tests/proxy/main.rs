@@ -3,6 +3,7 @@
 mod app;
 mod change;
 mod drain;
+mod framing;
 mod grpc;
 mod headers;
 mod mesh;
