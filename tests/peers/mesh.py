@@ -17,9 +17,20 @@ MESH = "127.97.1.2"
 SERVER = "127.97.2.1"
 NAMESPACE = "shop"
 HOST = "echo.shop.svc.cluster.local"
-HTTP, GRPC = 9080, 9090
+# The bookshop, an application that reads bodies, and gRPC.
+HTTP, BODIES, GRPC = 9080, 9081, 9090
+PORTS = ((HTTP, "HTTP"), (BODIES, "HTTP"), (GRPC, "GRPC"))
 BEHIND = 10_000
 PATIENCE = 30.0
+
+
+def port(one):
+    return f"{{number: {one[0]}, name: p{one[0]}, protocol: {one[1]}}}"
+
+
+def lines(items):
+    return "\n".join(f"  - {item}" for item in items)
+
 
 RESOURCES = f"""
 apiVersion: networking.istio.io/v1
@@ -29,7 +40,7 @@ spec:
   hosts: [{HOST}]
   location: MESH_INTERNAL
   resolution: STATIC
-  ports: [{{number: {HTTP}, name: http, protocol: HTTP}}, {{number: {GRPC}, name: grpc, protocol: GRPC}}]
+  ports: [{", ".join(map(port, PORTS))}]
   workloadSelector: {{labels: {{app: echo}}}}
 ---
 apiVersion: networking.istio.io/v1
@@ -43,8 +54,7 @@ metadata: {{name: echo, namespace: {NAMESPACE}}}
 spec:
   workloadSelector: {{labels: {{app: echo}}}}
   ingress:
-  - {{port: {{number: {HTTP}, name: http, protocol: HTTP}}, bind: {SERVER}, defaultEndpoint: '0.0.0.0:{HTTP + BEHIND}'}}
-  - {{port: {{number: {GRPC}, name: grpc, protocol: GRPC}}, bind: {SERVER}, defaultEndpoint: '0.0.0.0:{GRPC + BEHIND}'}}
+{lines(f"{{port: {port(one)}, bind: {SERVER}, defaultEndpoint: '0.0.0.0:{one[0] + BEHIND}'}}" for one in PORTS)}
 ---
 apiVersion: networking.istio.io/v1
 kind: Sidecar
@@ -52,9 +62,20 @@ metadata: {{name: caller, namespace: {NAMESPACE}}}
 spec:
   workloadSelector: {{labels: {{app: caller}}}}
   egress:
-  - {{port: {{number: {HTTP}, name: http, protocol: HTTP}}, bind: {MESH}, captureMode: NONE, hosts: ['*/*']}}
-  - {{port: {{number: {GRPC}, name: grpc, protocol: GRPC}}, bind: {MESH}, captureMode: NONE, hosts: ['*/*']}}
+{lines(f"{{port: {port(one)}, bind: {MESH}, captureMode: NONE, hosts: ['*/*']}}" for one in PORTS)}
 """
+
+
+class Processes:
+    """What runs, and the folder with all files."""
+
+    def __init__(self, home):
+        self.home, self.by_name = home, {}
+
+    def memory(self, name):
+        """What it holds, in KiB."""
+        text = pathlib.Path(f"/proc/{self.by_name[name].pid}/status").read_text()
+        return int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmRSS:")))
 
 
 @contextlib.contextmanager
@@ -69,7 +90,7 @@ def running(binary):
         )
         (home / "resources").mkdir()
         (home / "resources" / "all.yaml").write_text(RESOURCES)
-        processes = []
+        processes = Processes(home)
         try:
             settings = {
                 "listen": f"{CONTROL_PLANE}:15012",
@@ -81,19 +102,23 @@ def running(binary):
                     "peers": [],
                 },
             }
-            processes.append(start(binary, home, "controlplane", "controlplane", CONTROL_PLANE, settings))
+            processes.by_name["controlplane"] = start(
+                binary, home, "controlplane", "controlplane", CONTROL_PLANE, settings
+            )
             listening((CONTROL_PLANE, 15012))
             for name, address in (("echo", SERVER), ("caller", CALLER)):
-                processes.append(start(binary, home, "sidecar", name, address, sidecar(binary, home, name, address)))
-            for at in ((SERVER, HTTP), (SERVER, GRPC), (MESH, HTTP), (MESH, GRPC)):
-                listening(at)
-            yield home
-            for process in processes:
+                settings = sidecar(binary, home, name, address)
+                processes.by_name[name] = start(binary, home, "sidecar", name, address, settings)
+            for address in (SERVER, MESH):
+                for number, _ in PORTS:
+                    listening((address, number))
+            yield processes
+            for process in processes.by_name.values():
                 assert process.poll() is None, f"{process.args}: ended early with {process.returncode}"
         finally:
-            for process in processes:
+            for process in processes.by_name.values():
                 process.terminate()
-            for process in processes:
+            for process in processes.by_name.values():
                 process.wait(PATIENCE)
 
 

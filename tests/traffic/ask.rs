@@ -127,7 +127,7 @@ fn trusting() -> ClientConfig {
 // === impl Numbers ===
 
 impl Numbers {
-    fn next(&self) -> String {
+    pub fn next(&self) -> String {
         self.0.fetch_add(1, Ordering::Relaxed).to_string()
     }
 }

@@ -21,6 +21,8 @@ mod http_case;
 mod ledger;
 mod marker;
 mod mesh;
+mod raw;
+mod raw_case;
 mod report;
 mod rig;
 mod service;

@@ -8,6 +8,7 @@ use crate::fixture::until;
 use crate::ledger::Ledger;
 use crate::marker;
 use crate::mesh::{Caller, EnvoyLook, Mesh, Range};
+use crate::raw;
 use crate::report::Verdict;
 use crate::service::{SERVICES, Service};
 use bytes::Bytes;
@@ -115,6 +116,8 @@ impl Rig {
             let all = check::requests(&step.expect, &outcomes, &self.ledger).await;
             wrong.extend(all.into_iter().map(|each| format!("request {}: {each}", index + 1)));
         }
+        let raw = join_all(case.raw.iter().map(|step| raw::talk(caller.mesh, step, &self.numbers, &self.ledger))).await;
+        wrong.extend(raw.into_iter().flatten());
         for (index, step) in case.tcp.iter().enumerate() {
             let all = check::streams(&step.expect, &ask::streams(caller.mesh, step).await);
             wrong.extend(all.into_iter().map(|each| format!("connection {}: {each}", index + 1)));

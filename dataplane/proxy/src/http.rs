@@ -197,6 +197,7 @@ impl Caller {
                 return self.refuse(&asked, status, Flag::NoUpstream, why);
             }
         };
+        let is_http1 = request.version() < Version::HTTP_2;
         let alike = forward.alike(&asked.view(request.headers()), self.address.ip(), rand::random);
         let is_websocket = headers::is_websocket(request.version(), request.headers());
         headers::strip_hop_by_hop(request.headers_mut(), is_websocket);
@@ -246,6 +247,9 @@ impl Caller {
                 let of_upstream = || self.shared.telemetry.outbound(&way.upstream.settings, None, None);
                 let series = series.unwrap_or_else(of_upstream);
                 let mut response = asked.refuse(&series, status, flag, reason);
+                if flag == Flag::DownstreamProtocol && is_http1 {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 if flag == Flag::Overflow {
                     response.headers_mut().insert(headers::OVERLOADED, HeaderValue::from_static("true"));
                 }
