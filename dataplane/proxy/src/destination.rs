@@ -22,9 +22,12 @@ use tokio::sync::Notify;
 pub(crate) struct Destinations {
     known: RwLock<HashMap<u64, Arc<Destination>>>,
     /// Original destinations that requests went to, by upstream; the table does not know them.
-    passed_through: Mutex<HashMap<(Arc<str>, Target), Arc<Destination>>>,
+    passed_through: Mutex<HashMap<PassedThrough, Arc<Destination>>>,
     freed: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
 }
+
+/// An upstream's name, and where a request was going.
+type PassedThrough = (Arc<str>, Target);
 
 /// One endpoint of one upstream.
 pub(crate) struct Destination {

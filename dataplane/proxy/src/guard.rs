@@ -63,7 +63,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
             Poll::Ready(Ok(())) if !this.framing.is_open() => {}
             Poll::Pending => return this.poll_deadline(cx),
-            ready => return ready,
+            ready @ Poll::Ready(_) => return ready,
         }
         if !this.framing.is_in_head() {
             this.deadline = None;
