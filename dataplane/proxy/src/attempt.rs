@@ -70,7 +70,7 @@ async fn over_http1(
     request: Request<RequestBody>,
     busy: Busy,
 ) -> Result<Answered, Failure> {
-    let waiting = destination.idle();
+    let waiting = waiting(upstream, destination);
     let had_waited = waiting.is_some();
     if had_waited {
         open::widen(shared, upstream, destination);
@@ -97,6 +97,17 @@ async fn over_http1(
                 None => Kind::Reset,
             };
             Err(Failure { request, kind, reason: chain(error.error()) })
+        }
+    }
+}
+
+/// A connection that waits. Where more are open than may be by now, those that wait are closed but for the endpoint's last.
+fn waiting(upstream: &Upstream, destination: &Destination) -> Option<Connection> {
+    let most = upstream.settings.policy.limits.connections;
+    loop {
+        let waiting = destination.idle()?;
+        if upstream.usage.count(UseKind::Connection) <= most || !destination.has_several() {
+            return Some(waiting);
         }
     }
 }

@@ -159,6 +159,11 @@ impl Destination {
         self.open.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether more than one is.
+    pub(crate) fn has_several(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > 1
+    }
+
     /// Counts a connection that is about to be opened.
     pub(crate) fn open(self: &Arc<Self>) -> Open {
         self.open.fetch_add(1, Ordering::Relaxed);
