@@ -112,7 +112,7 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, words: &str) -> io::R
 // === impl Numbers ===
 
 impl Numbers {
-    fn next(&self) -> String {
+    pub fn next(&self) -> String {
         self.0.fetch_add(1, Ordering::Relaxed).to_string()
     }
 }

@@ -1,6 +1,7 @@
 //! The cases: what is configured, what is sent, what is expected.
 
 use crate::http_case::{HttpCase, Target};
+use crate::raw_case::RawCase;
 use crate::stream_case::StreamCase;
 use anyhow::{Context, bail};
 use config::Intent;
@@ -44,6 +45,9 @@ pub struct Case {
     /// What is sent over plain connections and over the applications' own TLS.
     #[serde(default)]
     pub tcp: Vec<StreamCase>,
+    /// What is sent byte by byte.
+    #[serde(default)]
+    pub raw: Vec<RawCase>,
     /// Part of a warning that the resources must draw.
     #[serde(default)]
     pub warns: Option<String>,

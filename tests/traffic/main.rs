@@ -24,6 +24,8 @@ mod marker;
 mod mesh;
 mod outside;
 mod pki;
+mod raw;
+mod raw_case;
 mod report;
 mod rig;
 mod service;

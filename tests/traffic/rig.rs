@@ -10,6 +10,7 @@ use crate::http_case::HttpCase;
 use crate::ledger::Ledger;
 use crate::marker;
 use crate::mesh::{Caller, EnvoyLook, Mesh, Range};
+use crate::raw;
 use crate::report::Verdict;
 use crate::service::{SERVICES, Service};
 use crate::stream_case::StreamCase;
@@ -131,6 +132,8 @@ impl Rig {
             let all = until("as expected", patience, async || self.request(caller, step).await).await;
             wrong.extend(all.err().map(|error| format!("request {}: {error:#}", index + 1)));
         }
+        let raw = join_all(case.raw.iter().map(|step| raw::talk(caller.mesh, step, &self.numbers, &self.ledger))).await;
+        wrong.extend(raw.into_iter().flatten());
         for (index, step) in case.tcp.iter().enumerate() {
             let patience = if opened { Duration::ZERO } else { OPENING };
             opened = true;

@@ -23,6 +23,9 @@ use http::http_connection_manager::{
 use prost::{Message, Name};
 use tcp::tcp_proxy::{ClusterSpecifier, TunnelingConfig, weighted_cluster::ClusterWeight};
 
+/// What a server's proxy calls itself in responses, as Istio's does; a caller's calls itself by Envoy's own name.
+const SERVER_NAME: &str = "istio-envoy";
+
 /// Requests from the workload: routes by name. What a route says of faults and CORS, these filters do.
 pub(crate) fn http_outbound(stat_prefix: String, route_name: String) -> listener::Filter {
     let rds = http::Rds { config_source: ads(), route_config_name: route_name };
@@ -35,6 +38,7 @@ pub(crate) fn http_outbound(stat_prefix: String, route_name: String) -> listener
 pub(crate) fn http_edge(stat_prefix: String, route_name: String) -> listener::Filter {
     let rds = http::Rds { config_source: ads(), route_config_name: route_name };
     let mut manager = http::HttpConnectionManager {
+        server_name: SERVER_NAME.to_owned(),
         use_remote_address: flag(true),
         forward_client_cert_details: ForwardClientCertDetails::SanitizeSet.into(),
         set_current_client_cert_details: Some(SetCurrentClientCertDetails {
@@ -52,6 +56,7 @@ pub(crate) fn http_edge(stat_prefix: String, route_name: String) -> listener::Fi
 /// Requests to the workload: the application learns from `x-forwarded-client-cert` who asks, and nobody can lie there.
 pub(crate) fn http_inbound(stat_prefix: String, routes: RouteConfiguration) -> listener::Filter {
     http_filter(&http::HttpConnectionManager {
+        server_name: SERVER_NAME.to_owned(),
         forward_client_cert_details: ForwardClientCertDetails::SanitizeSet.into(),
         set_current_client_cert_details: Some(SetCurrentClientCertDetails {
             subject: flag(true),

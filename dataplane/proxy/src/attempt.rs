@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Stale,
     /// The connection broke while the request was on its way.
     Reset,
+    /// What came is no answer.
+    Protocol,
     /// No answer came within the time of one try.
     Late,
     /// As much is under way as may be.
@@ -68,7 +70,7 @@ async fn over_http1(
     request: Request<RequestBody>,
     busy: Busy,
 ) -> Result<Answered, Failure> {
-    let waiting = destination.idle();
+    let waiting = waiting(upstream, destination);
     let had_waited = waiting.is_some();
     if had_waited {
         open::widen(shared, upstream, destination);
@@ -91,9 +93,21 @@ async fn over_http1(
             let kind = match &request {
                 Some(_) => Kind::Stale,
                 None if had_waited && is_idempotent && is_silent_close(error.error()) => Kind::Stale,
+                None if error.error().is_parse() => Kind::Protocol,
                 None => Kind::Reset,
             };
             Err(Failure { request, kind, reason: chain(error.error()) })
+        }
+    }
+}
+
+/// A connection that waits. Where more are open than may be by now, those that wait are closed but for the endpoint's last.
+fn waiting(upstream: &Upstream, destination: &Destination) -> Option<Connection> {
+    let most = upstream.settings.policy.limits.connections;
+    loop {
+        let waiting = destination.idle()?;
+        if upstream.usage.count(UseKind::Connection) <= most || !destination.has_several() {
+            return Some(waiting);
         }
     }
 }
@@ -194,6 +208,9 @@ impl Failure {
     /// Nothing was sent, because of `error`, or because as much is under way as may be.
     fn before(request: Request<RequestBody>, error: Option<ProxyError>) -> Self {
         let (kind, reason) = match error {
+            // Where it was is in the log, and no matter of the caller's.
+            Some(ProxyError::Connect { source, .. }) => (Kind::Connect, source.to_string()),
+            Some(ProxyError::Late { .. }) => (Kind::Connect, "connection timeout".to_owned()),
             Some(error) => (Kind::Connect, error.to_string()),
             None => (Kind::Overflow, "as many requests wait for a connection as may".to_owned()),
         };

@@ -95,6 +95,9 @@ impl Body for RequestBody {
             Self::Empty => Poll::Ready(None),
             Self::Streaming { body, passed, end } => {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                if let (Some(Err(_)), Some(end)) = (&frame, &end) {
+                    end.fail();
+                }
                 if frame.is_none() || body.is_end_stream() {
                     end.take();
                 }
@@ -189,7 +192,12 @@ impl Kept {
                     original.end();
                 }
             }
-            Some(Err(_)) => original.overflown = true,
+            Some(Err(_)) => {
+                original.overflown = true;
+                if let Some(end) = &original.end {
+                    end.fail();
+                }
+            }
         }
         Poll::Ready(frame.map(|frame| Ok(frame?)))
     }

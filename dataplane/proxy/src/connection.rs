@@ -1,6 +1,7 @@
 //! One accepted connection: where it was going, how it begins, which chain takes it, and what it carries.
 
 use crate::detect::{Look, Seen, detect};
+use crate::guard::Guard;
 use crate::http;
 use crate::shared::Shared;
 use crate::stream::{Replay, Stream};
@@ -18,6 +19,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -30,8 +32,17 @@ pub(crate) struct Connection {
     pub(crate) address: SocketAddr,
     /// Finish what you do, begin nothing.
     pub(crate) drain: CancellationToken,
+    /// What it holds.
+    pub(crate) held: Held,
+}
+
+/// What is held for as long as anything of a connection goes on, an upgrade included.
+#[derive(Clone)]
+pub(crate) struct Held {
     /// Stop at once.
     pub(crate) cut: CancellationToken,
+    /// Its place among those that may be open.
+    pub(crate) _place: Arc<OwnedSemaphorePermit>,
 }
 
 impl Connection {
@@ -100,7 +111,7 @@ impl Connection {
                     direction: listener.direction,
                     destination,
                     address: self.address,
-                    cut: &self.cut,
+                    cut: &self.held.cut,
                     peer,
                 };
                 caller.carry(stream, handler).await;
@@ -119,6 +130,8 @@ impl Connection {
                     destination,
                     address: self.address,
                     certificate,
+                    held: self.held.clone(),
+                    requests: Arc::default(),
                     over_tls: stream.tls().is_some(),
                     inbound: (listener.direction == Direction::Inbound)
                         .then(|| self.shared.telemetry.inbound(&self.served(handler), peer.as_ref())),
@@ -143,30 +156,36 @@ impl Connection {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(settings.header())
+            // The guard has an eye on it.
+            .header_read_timeout(None)
             .max_headers(settings.headers)
-            .max_buf_size(settings.header_limit())
-            .auto_date_header(false);
+            .max_buf_size(settings.header_limit());
         builder
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(settings.streams)
             .initial_stream_window_size(settings.stream_window)
             .initial_connection_window_size(settings.connection_window)
-            .max_header_list_size(settings.header_list())
-            .auto_date_header(false);
+            .max_pending_accept_reset_streams(settings.pending_resets)
+            .max_local_error_reset_streams(settings.error_resets)
+            .max_header_list_size(settings.header_list());
+        let requests = caller.requests.clone();
         let caller = Arc::new(caller);
         let service = hyper::service::service_fn(move |request| caller.clone().handle(request));
-        let mut serving = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        let mut serving =
+            pin!(builder.serve_connection_with_upgrades(TokioIo::new(Guard::new(stream, settings.header())), service));
         let ended = tokio::select! {
             ended = &mut serving => ended,
-            () = self.cut.cancelled() => return,
+            () = self.held.cut.cancelled() => return,
+            () = requests.stillness(settings.idle()) => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
             () = self.drain.cancelled() => {
                 serving.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = &mut serving => ended,
-                    () = self.cut.cancelled() => return,
+                    () = self.held.cut.cancelled() => return,
                 }
             }
         };

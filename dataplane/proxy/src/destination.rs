@@ -8,7 +8,8 @@ use hyper::client::conn::http1::SendRequest;
 use identity::{Expected, Identity, IdentityError, client_config};
 use parking_lot::{Mutex, RwLock};
 use routing::{
-    Discovery, Endpoint, Life, ProxyProtocol, RoutingTable, TransportOf, Upstream, UpstreamSettings, UpstreamTls,
+    Discovery, Endpoint, Life, ProxyProtocol, RoutingTable, Target, TransportOf, Upstream, UpstreamSettings,
+    UpstreamTls,
 };
 use rustls::ClientConfig;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -21,10 +22,18 @@ use tokio::sync::Notify;
 /// All destinations that were used and still are in the table, and what wakes those who wait for a connection to an
 /// upstream.
 #[derive(Default)]
-pub(crate) struct Destinations(RwLock<HashMap<Key, Arc<Destination>>>, Mutex<HashMap<Arc<str>, Arc<Notify>>>);
+pub(crate) struct Destinations {
+    known: RwLock<HashMap<Key, Arc<Destination>>>,
+    /// Original destinations that requests went to, by upstream; the table does not know them.
+    passed_through: Mutex<HashMap<PassedThrough, Arc<Destination>>>,
+    freed: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
+}
 
 /// An endpoint; and between whom, where that is told to it, because a connection is then good for nobody else.
 type Key = (u64, Option<Between>);
+
+/// An upstream's name, where a request was going, and between whom, as in [`Key`].
+type PassedThrough = (Arc<str>, Target, Option<Between>);
 
 /// Who asks whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,24 +87,54 @@ impl Destinations {
     pub(crate) fn of(&self, upstream: &Upstream, endpoint: Arc<Endpoint>, between: Between) -> Arc<Destination> {
         let announced = upstream.settings.announces(&endpoint.facts).map(|version| (version, between));
         let key = (endpoint.id, announced.map(|_| between));
-        if let Some(known) = self.0.read().get(&key) {
+        if let Some(known) = self.known.read().get(&key) {
             return known.clone();
         }
-        let freed = self.1.lock().entry(upstream.settings.name.clone()).or_default().clone();
+        let freed = self.freed.lock().entry(upstream.settings.name.clone()).or_default().clone();
         let new = Arc::new(Destination::new(endpoint, upstream.settings.clone(), announced, freed));
         if upstream.settings.discovery == Discovery::OriginalDestination {
             return new;
         }
-        self.0.write().entry(key).or_insert(new).clone()
+        self.known.write().entry(key).or_insert(new).clone()
+    }
+
+    /// The same for requests: original destinations too are kept, up to `limit` of them, while connections to them are
+    /// open.
+    pub(crate) fn pooled(
+        &self,
+        upstream: &Upstream,
+        endpoint: Arc<Endpoint>,
+        between: Between,
+        limit: usize,
+    ) -> Arc<Destination> {
+        if upstream.settings.discovery != Discovery::OriginalDestination {
+            return self.of(upstream, endpoint, between);
+        }
+        let announced = upstream.settings.announces(&endpoint.facts).map(|_| between);
+        let key = (upstream.settings.name.clone(), endpoint.facts.target.clone(), announced);
+        let mut kept = self.passed_through.lock();
+        if let Some(known) = kept.get(&key).filter(|known| Arc::ptr_eq(&known.settings, &upstream.settings)) {
+            return known.clone();
+        }
+        let new = self.of(upstream, endpoint, between);
+        if kept.len() < limit {
+            kept.insert(key, new.clone());
+        }
+        new
     }
 
     /// Forgets what is not in `table`, and closes what waited for longer than `idle`.
     pub(crate) fn sweep(&self, table: &RoutingTable, idle: Duration) {
         let endpoints = table.upstreams.values().flat_map(|upstream| &upstream.endpoints);
         let known: HashSet<u64> = endpoints.map(|endpoint| endpoint.id).collect();
-        let mut all = self.0.write();
+        let mut all = self.known.write();
         all.retain(|(id, _), _| known.contains(id));
-        self.1.lock().retain(|name, _| table.upstreams.contains_key(name));
+        let mut passed_through = self.passed_through.lock();
+        passed_through.retain(|_, destination| {
+            destination.expire(idle);
+            Arc::strong_count(destination) > 1 || !destination.http2.is_empty()
+        });
+        self.freed.lock().retain(|name, _| table.upstreams.contains_key(name));
         for destination in all.values() {
             destination.expire(idle);
         }
@@ -148,6 +187,11 @@ impl Destination {
     /// Whether no HTTP/1 connection is open.
     pub(crate) fn is_unopened(&self) -> bool {
         self.open.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether more than one is.
+    pub(crate) fn has_several(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > 1
     }
 
     /// Counts a connection that is about to be opened.

@@ -1,5 +1,6 @@
 //! Something that happens once, and that others wait for.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tokio::sync::Notify;
@@ -14,6 +15,7 @@ pub(crate) struct Cause(Event);
 #[derive(Default)]
 struct State {
     happened: OnceLock<Instant>,
+    failed: AtomicBool,
     waiting: Notify,
 }
 
@@ -31,6 +33,11 @@ impl Event {
         self.0.happened.get().copied()
     }
 
+    /// Whether it did not come about as it should have.
+    pub(crate) fn failed(&self) -> bool {
+        self.0.failed.load(Ordering::Relaxed)
+    }
+
     pub(crate) async fn wait(&self) {
         loop {
             let notified = self.0.waiting.notified();
@@ -43,6 +50,13 @@ impl Event {
 }
 
 // === impl Cause ===
+
+impl Cause {
+    /// It does not come about as it should.
+    pub(crate) fn fail(&self) {
+        self.0.0.failed.store(true, Ordering::Relaxed);
+    }
+}
 
 impl Drop for Cause {
     fn drop(&mut self) {

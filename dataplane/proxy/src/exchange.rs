@@ -3,6 +3,7 @@
 use crate::body::ResponseBody;
 use crate::destination::{Connection, Destination};
 use crate::http2::Place;
+use crate::requests::UnderWay;
 use crate::sending::http_status;
 use crate::shared::Shared;
 use crate::telemetry::{Flag, Outcome, Series};
@@ -29,6 +30,7 @@ pub(crate) struct Asked {
     pub(crate) version: Version,
     pub(crate) is_grpc: bool,
     pub(crate) sent: Sent,
+    pub(crate) _under_way: UnderWay,
 }
 
 /// How many bytes the request's body has.

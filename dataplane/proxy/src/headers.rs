@@ -1,10 +1,13 @@
 //! Header fields that a proxy takes away, sets, or completes.
 
 use crate::overrides;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, Entry, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, Entry, HOST, SERVER, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
+use routing::ServerName;
 use std::time::Duration;
 
 /// Who the caller is, as Istio's Envoy tells the application.
@@ -12,6 +15,9 @@ pub(crate) const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-for
 /// Tells a caller that as much is under way as may be, as Envoy does.
 pub(crate) const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 const EXPECTED_TIME: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+/// Only a proxy at the edge says that a request comes from within.
+const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 /// The scheme of the request as the first proxy saw it.
 pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -51,6 +57,7 @@ pub(crate) fn expect_within(headers: &mut HeaderMap, limit: Option<Duration>) {
     for name in overrides::FIELDS {
         headers.remove(name);
     }
+    headers.remove(EXPECTED_TIME);
     if let Some(limit) = limit {
         let milliseconds = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         headers.insert(EXPECTED_TIME, HeaderValue::from(milliseconds));
@@ -87,16 +94,15 @@ pub(crate) fn address(head: &mut Parts, authority: &Authority, path: &PathAndQue
     }
 }
 
+/// Whether `token` is in the list of the field `name`.
+pub(crate) fn wants(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    let texts = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
+}
+
 /// Whether the request wants to go on as a WebSocket.
 pub(crate) fn is_websocket(version: Version, headers: &HeaderMap) -> bool {
-    let wants = |name, token: &str| {
-        headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value: &HeaderValue| value.to_str().ok())
-            .any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
-    };
-    version == Version::HTTP_11 && wants(CONNECTION, "upgrade") && wants(UPGRADE, "websocket")
+    version == Version::HTTP_11 && wants(headers, &CONNECTION, "upgrade") && wants(headers, &UPGRADE, "websocket")
 }
 
 /// Whether it is gRPC.
@@ -126,15 +132,36 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap, is_websocket: bool) {
     for name in [KEEP_ALIVE, PROXY_CONNECTION] {
         headers.remove(name);
     }
-    if let Entry::Occupied(te) = headers.entry(TE)
-        && te.get() != "trailers"
-    {
-        te.remove();
+    if headers.contains_key(TE) {
+        let trailers = wants(headers, &TE, "trailers");
+        headers.remove(TE);
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
     }
     if is_websocket {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     } else {
         headers.remove(UPGRADE);
+    }
+}
+
+/// Tells the caller how long it took from the request to the head of the upstream's response.
+pub(crate) fn tell_time(headers: &mut HeaderMap, took: Duration) {
+    let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    headers.insert(SERVICE_TIME, HeaderValue::from(milliseconds));
+}
+
+/// Says what this server calls itself.
+pub(crate) fn sign(headers: &mut HeaderMap, server: &ServerName) {
+    match server {
+        ServerName::Always(name) => {
+            headers.insert(SERVER, name.clone());
+        }
+        ServerName::IfNone(name) => {
+            headers.entry(SERVER).or_insert_with(|| name.clone());
+        }
+        ServerName::Never => {}
     }
 }
 
@@ -148,6 +175,11 @@ pub(crate) fn complete(headers: &mut HeaderMap, proved: Option<&HeaderValue>, ov
             headers.remove(CLIENT_CERTIFICATE);
         }
     }
+    // The caller's body is asked for here, and sent on at once.
+    if headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        headers.remove(EXPECT);
+    }
+    headers.remove(INTERNAL);
     if let Entry::Vacant(scheme) = headers.entry(FORWARDED_PROTO) {
         scheme.insert(HeaderValue::from_static(if over_tls { "https" } else { "http" }));
     }

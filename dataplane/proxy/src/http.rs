@@ -6,17 +6,19 @@
 
 use crate::attempt::Answered;
 use crate::body::{Kept, RequestBody, ResponseBody};
+use crate::connection::Held;
 use crate::destination::Between;
 use crate::event::Event;
 use crate::exchange::{Asked, Exchange, Sent as Passed, own_answer};
-use crate::sending::{Again, Outgoing, Refusal, Sending, Sent, passed};
+use crate::requests::Requests;
+use crate::sending::{Again, Outgoing, Refusal, Sending, Sent, TIMEOUT, passed};
 use crate::shadow::{self, Shadow};
 use crate::shared::Shared;
 use crate::telemetry::{Flag, Series};
-use crate::{headers, outside, overrides, path, upgrade};
-use http::header::{LOCATION, SET_COOKIE};
+use crate::{headers, outside, overrides, path, screen, upgrade};
+use http::header::{CONNECTION, LOCATION, SET_COOKIE};
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use routing::{
     Abort, Action, Answer, Context, Crossing, Direction, Fault, Forward, HttpHandler, HttpVersion, RetryPolicy, Route,
@@ -39,12 +41,12 @@ pub(crate) struct Caller {
     /// What the application is told of who it proved to be.
     pub(crate) certificate: Option<HeaderValue>,
     pub(crate) over_tls: bool,
+    pub(crate) held: Held,
+    /// Those that came over the connection.
+    pub(crate) requests: Arc<Requests>,
     /// What requests to the workload are counted in.
     pub(crate) inbound: Option<Arc<Series>>,
 }
-
-/// What a caller reads that was not answered in time: Envoy's words, which tools look for.
-const TIMEOUT: &str = "upstream request timeout";
 
 /// Where a request goes, and what it takes along.
 struct Way<'a> {
@@ -67,7 +69,19 @@ impl Caller {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Infallible> {
-        Ok(self.answer(request).await)
+        let is_http1 = request.version() < Version::HTTP_2;
+        let asks_upgrade = screen::asks_upgrade(&request);
+        let refused = screen::refusal(&request, self.shared.settings.headers);
+        let ends = asks_upgrade || (is_http1 && refused.is_some());
+        let mut response = match refused {
+            Some((status, words)) => own_answer(status, words.to_owned()),
+            None => self.answer(request).await,
+        };
+        if ends && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        headers::sign(response.headers_mut(), &self.handler.server);
+        Ok(response)
     }
 
     async fn answer(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
@@ -77,9 +91,6 @@ impl Caller {
         let Some(authority) = headers::authority(&request) else {
             return own_answer(StatusCode::BAD_REQUEST, "one Host is expected\n".into());
         };
-        if request.method() == Method::CONNECT {
-            return own_answer(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served here\n".into());
-        }
         let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
         let path = path::normalized(&path).unwrap_or(path);
         let asked = self.asked(&request, authority, path);
@@ -187,6 +198,7 @@ impl Caller {
                 return self.refuse(&asked, status, Flag::NoUpstream, why);
             }
         };
+        let is_http1 = request.version() < Version::HTTP_2;
         let alike = forward.alike(&asked.view(request.headers()), self.address.ip(), rand::random);
         let is_websocket = headers::is_websocket(request.version(), request.headers());
         headers::strip_hop_by_hop(request.headers_mut(), is_websocket);
@@ -217,12 +229,16 @@ impl Caller {
                 }),
             },
         };
+        let took = began.elapsed();
         match sent {
             Ok(sent) => {
                 // The time runs from the request's end; while that is not there, nobody knows how long there is.
                 let ended = end.as_ref().map_or(Some(began), Event::when);
                 let deadline = way.timeout.zip(ended).map(|(limit, ended)| ended + limit);
                 let mut response = self.respond(asked, sent, switching, &way, fields.as_ref(), deadline);
+                if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    headers::tell_time(response.headers_mut(), took);
+                }
                 if let Some(cookie) = alike.cookie.and_then(|cookie| cookie.parse().ok()) {
                     response.headers_mut().append(SET_COOKIE, cookie);
                 }
@@ -233,6 +249,9 @@ impl Caller {
                 let of_upstream = || self.shared.telemetry.outbound(&way.upstream.settings, None, None);
                 let series = series.unwrap_or_else(of_upstream);
                 let mut response = asked.refuse(&series, status, flag, reason);
+                if flag == Flag::DownstreamProtocol && is_http1 {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 if flag == Flag::Overflow {
                     response.headers_mut().insert(headers::OVERLOADED, HeaderValue::from_static("true"));
                 }
@@ -287,7 +306,7 @@ impl Caller {
             Some(caller) if switches => {
                 exchange.head(response.status(), response.headers());
                 let upstream = hyper::upgrade::on(&mut response);
-                upgrade::join(&self.shared, caller, upstream, exchange);
+                upgrade::join(&self.shared, self.held.clone(), caller, upstream, exchange);
                 response.map(|_| ResponseBody::Own(None))
             }
             _ => exchange.answer(response, deadline),
@@ -310,6 +329,7 @@ impl Caller {
             version: request.version(),
             is_grpc: headers::is_grpc(request.headers()),
             sent,
+            _under_way: self.requests.begin(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Listening sockets: those that the table names, no more and no less.
 
 use crate::ProxyError;
-use crate::connection::Connection;
+use crate::connection::{Connection, Held};
 use crate::shared::Shared;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::{HashMap, HashSet};
@@ -85,8 +85,9 @@ impl Listening {
                     }
                 };
                 let (drain, cut) = (drain.child_token(), cut.clone());
-                let connection = Connection { shared: shared.clone(), listener: listener.clone(), address, drain, cut };
-                let cut = connection.cut.clone();
+                let held = Held { cut: cut.clone(), _place: Arc::new(place) };
+                let connection =
+                    Connection { shared: shared.clone(), listener: listener.clone(), address, drain, held };
                 shared.tasks.spawn(async move {
                     tokio::select! {
                         // It is told first, so that it can end as a cut connection should.
@@ -94,7 +95,6 @@ impl Listening {
                         () = connection.serve(tcp) => {}
                         () = cut.cancelled() => {}
                     }
-                    drop(place);
                 });
             }
         };

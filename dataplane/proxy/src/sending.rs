@@ -66,6 +66,8 @@ pub(crate) struct Refusal {
 
 /// How often a request is sent again because a waiting connection turned out to be gone; not counted as a retry.
 const STALE_LIMIT: usize = 8;
+/// What a caller reads that was not answered in time.
+pub(crate) const TIMEOUT: &str = "upstream request timeout";
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
 // === impl Sending ===
@@ -75,7 +77,7 @@ impl Sending<'_> {
     pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<Sent, Refusal> {
         let Outgoing { mut request, again, end } = outgoing;
         let (upstream, limits) = (self.upstream, &self.upstream.settings.policy.limits);
-        let place = upstream.usage.begin(UseKind::Request, limits).ok_or_else(|| self.overflow("requests"))?;
+        let place = upstream.usage.begin(UseKind::Request, limits).ok_or_else(overflow)?;
         upstream.usage.note(limits, self.shared.now());
         let (mut tried, mut left, mut stale) = (Vec::new(), self.retries.attempts, STALE_LIMIT);
         let mut backoff = self.retries.backoff;
@@ -85,14 +87,15 @@ impl Sending<'_> {
             let wanted =
                 Wanted { destination: self.destination, hash: self.hash, tried: &tried, now: self.shared.now() };
             let Some(endpoint) = upstream.pick(&wanted, rand::random) else {
-                let reason = format!("{}: no endpoint is known, or none is healthy", upstream.settings.name);
+                let reason = "no healthy upstream".to_owned();
                 return Err(Refusal { status: StatusCode::SERVICE_UNAVAILABLE, flag: Flag::NoEndpoint, reason });
             };
             if self.counts_attempts {
                 request.headers_mut().insert(ATTEMPT_COUNT, HeaderValue::from(number));
             }
             let id = endpoint.id;
-            let destination = self.shared.destinations.of(upstream, endpoint, self.between);
+            let most = self.shared.settings.passed_through;
+            let destination = self.shared.destinations.pooled(upstream, endpoint, self.between, most);
             let mut waits = true;
             match self.try_once(&destination, request, end.as_ref()).await {
                 Ok(answered) => {
@@ -108,6 +111,7 @@ impl Sending<'_> {
                     (request, _retry) = (repeated, Some(retry));
                     left -= 1;
                 }
+                Err(_) if end.as_ref().is_some_and(Event::failed) => return Err(broken_request()),
                 Err(failure) => {
                     if failure.kind != Kind::Stale && failure.kind != Kind::Overflow {
                         self.report(&destination, Report::Nothing);
@@ -176,7 +180,7 @@ impl Sending<'_> {
         self.retries.wants_after(match kind {
             Kind::Connect => routing::Failure::Connect,
             Kind::Refused => routing::Failure::Refused,
-            Kind::Stale | Kind::Reset | Kind::Late => routing::Failure::Reset,
+            Kind::Stale | Kind::Reset | Kind::Late | Kind::Protocol => routing::Failure::Reset,
             Kind::Overflow => return false,
         })
     }
@@ -209,15 +213,39 @@ impl Sending<'_> {
             Kind::Connect => (StatusCode::SERVICE_UNAVAILABLE, Flag::ConnectFailure),
             Kind::Late => (StatusCode::GATEWAY_TIMEOUT, Flag::Timeout),
             Kind::Overflow => (StatusCode::SERVICE_UNAVAILABLE, Flag::Overflow),
+            Kind::Protocol => (StatusCode::BAD_GATEWAY, Flag::UpstreamProtocol),
             Kind::Refused | Kind::Stale | Kind::Reset => (StatusCode::SERVICE_UNAVAILABLE, Flag::UpstreamReset),
         };
-        Refusal { status, flag, reason: format!("{}: {}", self.upstream.settings.name, failure.reason) }
+        tracing::debug!(upstream = %self.upstream.settings.name, reason = failure.reason, "no answer");
+        let reason = match failure.kind {
+            Kind::Connect => format!("{}, transport failure reason: {}", told(failure.kind), failure.reason),
+            kind => told(kind),
+        };
+        Refusal { status, flag, reason }
     }
+}
 
-    fn overflow(&self, what: &str) -> Refusal {
-        let reason = format!("{}: as many {what} are under way as may be", self.upstream.settings.name);
-        Refusal { status: StatusCode::SERVICE_UNAVAILABLE, flag: Flag::Overflow, reason }
-    }
+/// As much is under way as may be.
+fn overflow() -> Refusal {
+    Refusal { status: StatusCode::SERVICE_UNAVAILABLE, flag: Flag::Overflow, reason: told(Kind::Overflow) }
+}
+
+/// The caller broke its own request; that is no fault of whoever was to answer it.
+fn broken_request() -> Refusal {
+    Refusal { status: StatusCode::BAD_REQUEST, flag: Flag::DownstreamProtocol, reason: "Bad Request".to_owned() }
+}
+
+/// What the caller reads: Envoy's words, which tools look for. More would tell it of addresses that are not its matter.
+fn told(kind: Kind) -> String {
+    let reason = match kind {
+        Kind::Late => return TIMEOUT.to_owned(),
+        Kind::Connect => "remote connection failure",
+        Kind::Protocol => "protocol error",
+        Kind::Overflow => "overflow",
+        Kind::Refused => "remote refused stream reset",
+        Kind::Stale | Kind::Reset => "connection termination",
+    };
+    format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}")
 }
 
 /// Returns once `limit` has passed since the request's end.

@@ -21,11 +21,12 @@ pub struct Settings {
     pub header_bytes: usize,
     /// The greatest number of header fields. Default 100.
     pub headers: usize,
-    /// How long a caller may take for a request's head, the wait before it included. Default 60 000.
+    /// How long a caller may take for a request's head over HTTP/1, from its first byte. Default 10 000.
     pub header_ms: u64,
-    /// How long a TCP stream may carry nothing; it is cut after once to twice that. Default 3 600 000.
+    /// How long a TCP stream may carry nothing, and a connection of requests may have none; it ends after once to twice
+    /// that. 0 is without end. Default 3 600 000.
     pub idle_ms: u64,
-    /// How long an upstream connection waits for its next request; less than `headerMs` of the next proxy, which would
+    /// How long an upstream connection waits for its next request; less than `idleMs` of the next proxy, which would
     /// close it. Default 30 000.
     pub pool_idle_ms: u64,
     /// Connections to one endpoint that wait for their next request. Default 1024.
@@ -35,6 +36,11 @@ pub struct Settings {
     pub remote_connections: usize,
     /// Streams that a caller may have open on one HTTP/2 connection. Default 1024.
     pub streams: u32,
+    /// Streams that a caller opened and reset before they were looked at; with more its HTTP/2 connection ends
+    /// (ENHANCE_YOUR_CALM). Default 20.
+    pub pending_resets: usize,
+    /// Streams of an HTTP/2 connection that were reset for errors of the caller's; with more it ends. Default 128.
+    pub error_resets: usize,
     /// HTTP/2 connections to one endpoint, opened as load asks for them. Default 4.
     pub http2_connections: usize,
     /// Requests on an HTTP/2 connection from which on another is opened. Default 64.
@@ -45,6 +51,9 @@ pub struct Settings {
     pub connection_window: u32,
     /// Bytes of a request kept to send it again; a greater one is sent once. Default 65 536.
     pub retry_bytes: usize,
+    /// Addresses outside of the mesh to which connections are kept for the next request; to more, each request has one
+    /// of its own. Default 1024.
+    pub passed_through: usize,
     /// Copies of requests (a route's mirrors) that may be under way at a time; more are not made. Default 1024.
     pub shadows: usize,
     /// How long requests may go on after a shutdown or a listener's removal began. Default 5000.
@@ -70,17 +79,20 @@ impl Default for Settings {
             files_ms: 10_000,
             header_bytes: 65_536,
             headers: 100,
-            header_ms: 60_000,
+            header_ms: 10_000,
             idle_ms: 3_600_000,
             pool_idle_ms: 30_000,
             pool_idle: 1024,
             remote_connections: 4,
             streams: 1024,
+            pending_resets: 20,
+            error_resets: 128,
             http2_connections: 4,
             http2_requests: 64,
             stream_window: 262_144,
             connection_window: 1_048_576,
             retry_bytes: 65_536,
+            passed_through: 1024,
             shadows: 1024,
             drain_ms: 5000,
             copy_bytes: 32_768,

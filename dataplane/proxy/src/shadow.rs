@@ -56,7 +56,8 @@ impl Shadow {
         let _place = self.upstream.usage.begin(UseKind::Request, &self.upstream.settings.policy.limits)?;
         let wanted = Wanted { destination: self.destination, hash: None, tried: &[], now: shared.now() };
         let endpoint = self.upstream.pick(&wanted, rand::random)?;
-        let destination = shared.destinations.of(&self.upstream, endpoint, self.between);
+        let most = shared.settings.passed_through;
+        let destination = shared.destinations.pooled(&self.upstream, endpoint, self.between, most);
         let request = Request::from_parts(self.head, body);
         let answered = attempt(shared, &self.upstream, &destination, request).await.ok()?;
         let mut body = pin!(answered.response.into_body());

@@ -60,6 +60,8 @@ pub(crate) enum Flag {
     Overflow,
     RetryLimit,
     Fault,
+    UpstreamProtocol,
+    DownstreamProtocol,
 }
 
 /// What a request is counted as.
@@ -404,6 +406,8 @@ impl Flag {
             Self::Overflow => "UO",
             Self::RetryLimit => "URX",
             Self::Fault => "FI",
+            Self::UpstreamProtocol => "UPE",
+            Self::DownstreamProtocol => "DPE",
         }
     }
 }

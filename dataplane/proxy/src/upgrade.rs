@@ -1,5 +1,6 @@
 //! What follows `101 Switching Protocols`: bytes, both ways, until both have ended.
 
+use crate::connection::Held;
 use crate::exchange::Exchange;
 use crate::shared::Shared;
 use hyper::upgrade::OnUpgrade;
@@ -7,9 +8,14 @@ use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use tokio::io::copy_bidirectional;
 
-/// Joins the two sides once both have switched.
-pub(crate) fn join(shared: &Arc<Shared>, caller: OnUpgrade, upstream: OnUpgrade, mut exchange: Exchange) {
-    let abort = shared.abort.clone();
+/// Joins the two sides once both have switched; `connection` says when that must end, and lasts as long.
+pub(crate) fn join(
+    shared: &Arc<Shared>,
+    connection: Held,
+    caller: OnUpgrade,
+    upstream: OnUpgrade,
+    mut exchange: Exchange,
+) {
     let copying = async move {
         let (caller, upstream) = tokio::try_join!(caller, upstream)?;
         let copied = copy_bidirectional(&mut TokioIo::new(caller), &mut TokioIo::new(upstream)).await;
@@ -21,8 +27,9 @@ pub(crate) fn join(shared: &Arc<Shared>, caller: OnUpgrade, upstream: OnUpgrade,
     };
     shared.tasks.spawn(async move {
         tokio::select! {
-            () = abort.cancelled() => {}
+            () = connection.cut.cancelled() => {}
             _ = copying => {}
         }
+        drop(connection);
     });
 }

@@ -47,7 +47,9 @@ pub use error::Rejection;
 pub use fault::{Abort, Fault};
 pub use forward::{Forward, Target as RouteTarget};
 pub use hash::{Alike, source_hash};
-pub use listener::{Beginning, Chain, Direction, Handler, HttpHandler, Listener, RouteSource, StreamHandler, Tunnel};
+pub use listener::{
+    Beginning, Chain, Direction, Handler, HttpHandler, Listener, RouteSource, ServerName, StreamHandler, Tunnel,
+};
 pub use load::{Load, Report};
 pub use mutation::{Context, Mutation};
 pub use names::Name;

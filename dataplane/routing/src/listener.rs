@@ -4,6 +4,7 @@ use crate::chain_index::ByServerName;
 use crate::decode::{message, socket, unpack};
 use crate::route::RouteTable;
 use crate::{DownstreamTls, Rejection};
+use ::http::HeaderValue;
 use api::envoy::envoy::config::core::v3::{CidrRange, TrafficDirection};
 use api::envoy::envoy::config::listener::v3::{self as proto, filter::ConfigType};
 use api::envoy::envoy::extensions::filters::network::http_connection_manager::v3 as http;
@@ -106,6 +107,19 @@ pub struct HttpHandler {
     pub sets_client_certificate: bool,
     /// Whether callers are outside of the mesh, and what they say of where they come from counts for nothing.
     pub from_outside: bool,
+    /// What the field `server` of responses says.
+    pub server: ServerName,
+}
+
+/// What the field `server` of responses says (Envoy's `server_header_transformation`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerName {
+    /// This, whatever the upstream says.
+    Always(HeaderValue),
+    /// This, if the upstream says nothing.
+    IfNone(HeaderValue),
+    /// What the upstream says.
+    Never,
 }
 
 /// Where the routes are.
@@ -420,6 +434,22 @@ impl HttpHandler {
             routes,
             sets_client_certificate: sets,
             from_outside: manager.use_remote_address.as_ref().is_some_and(|flag| flag.value),
+            server: ServerName::parse(manager)?,
+        })
+    }
+}
+
+// === impl ServerName ===
+
+impl ServerName {
+    fn parse(manager: &http::HttpConnectionManager) -> Result<Self, String> {
+        use http::http_connection_manager::ServerHeaderTransformation;
+        let name = Some(manager.server_name.as_str()).filter(|name| !name.is_empty()).unwrap_or("envoy");
+        let name = HeaderValue::from_str(name).map_err(|_| format!("server_name: {name:?} is no header value"))?;
+        Ok(match manager.server_header_transformation() {
+            ServerHeaderTransformation::Overwrite => Self::Always(name),
+            ServerHeaderTransformation::AppendIfAbsent => Self::IfNone(name),
+            ServerHeaderTransformation::PassThrough => Self::Never,
         })
     }
 }

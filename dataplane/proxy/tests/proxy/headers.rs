@@ -67,10 +67,8 @@ async fn nothing_is_smuggled_between_two_lengths() {
         ["Content-Length: 60\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 60\r\n"]
     {
         let answer = exchange(pair.entry, &format!("POST / HTTP/1.1\r\nHost: {HOST}\r\n{lengths}\r\n{hidden}")).await;
-        assert!(!answer.contains("/hidden"), "{answer}");
-        assert_eq!(field(&answer, "content-length").len(), usize::from(answer.starts_with("HTTP/1.1 200")), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
     }
-    let before = app.asked();
     for lengths in [
         "Content-Length: 5\r\nContent-Length: 6\r\n",
         "Transfer-Encoding: chunked, gzip\r\n",
@@ -81,7 +79,7 @@ async fn nothing_is_smuggled_between_two_lengths() {
         let answer = exchange(pair.entry, &format!("POST / HTTP/1.1\r\nHost: {HOST}\r\n{lengths}\r\nhello")).await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{lengths:?}: {answer}");
     }
-    assert_eq!(app.asked(), before);
+    assert_eq!(app.asked(), 0);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod app;
 mod change;
 mod drain;
 mod edge;
+mod framing;
 mod grpc;
 mod headers;
 mod mesh;

@@ -198,22 +198,14 @@ async fn who_waits_for_100_continue_gets_it() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"), "{answer}");
 }
 
+/// Envoy's answer, unless it is told to take HTTP/1.0.
 #[tokio::test]
-async fn http_1_0_is_answered_in_its_own_way() {
-    let app = App::start(|_| async {
-        let (pieces, body) = piecemeal();
-        tokio::spawn(async move {
-            for piece in ["one ", "two"] {
-                pieces.send(Frame::data(Bytes::from(piece))).await.expect("taken");
-            }
-        });
-        Response::new(body)
-    })
-    .await;
+async fn http_1_0_is_asked_to_upgrade() {
+    let app = App::saying("hi").await;
     let pair = Mesh::new().pair(Protocol::Http, app.address).await;
     let answer = exchange(pair.entry, &format!("GET / HTTP/1.0\r\nHost: {HOST}\r\n\r\n")).await;
-    assert!(answer.starts_with("HTTP/1.0 200") && answer.ends_with("\r\n\r\none two"), "{answer}");
-    assert!(!answer.to_ascii_lowercase().contains("chunked"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.0 426") && answer.ends_with("\r\n\r\nUpgrade Required"), "{answer}");
+    assert_eq!(app.asked(), 0);
 }
 
 /// An application that answers everything with these bytes, and closes.

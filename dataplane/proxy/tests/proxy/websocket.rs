@@ -5,6 +5,7 @@ use crate::mesh::{HOST, LIMIT, Mesh, Pair, eventually};
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use isthmus_proxy::Settings;
 use model::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -113,4 +114,18 @@ async fn other_upgrades_are_not_asked_for() {
     let asked = format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n");
     let answer = exchange(pair.entry, &asked).await;
     assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("h2c"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_websocket_of_a_listener_that_went_away_is_cut_in_the_end() {
+    let app = shouting().await;
+    let settings = Settings { drain_ms: 300, ..Settings::default() };
+    let mut pair = Mesh::new().pair_with(Protocol::Http, app.address, settings).await;
+    let mut tcp = switched(&pair).await;
+    let mut greeting = [0; 6];
+    timeout(LIMIT, tcp.read_exact(&mut greeting)).await.expect("in time").expect("read");
+    pair.client.feed(pair.mesh.outbound(&[])).expect("accepted");
+    let mut rest = Vec::new();
+    let _ = timeout(LIMIT, tcp.read_to_end(&mut rest)).await.expect("it ends");
+    assert_eq!(rest, b"");
 }
