@@ -7,18 +7,22 @@
 //!
 //! Needs Envoy's binary: `ENVOY=/usr/local/bin/envoy cargo test --test traffic --features traffic-tests`.
 //! `TRAFFIC_ONLY=text` takes only cases whose name contains the text; `TRAFFIC_COLUMNS=sidecar,envoy,remote` only these
-//! callers; `TRAFFIC_LOG=debug` shows our own processes' logs.
+//! callers; `TRAFFIC_LOG=debug` shows our own processes' logs. `TRAFFIC_LOAD=60` asks otherwise: instead of the cases the
+//! configuration changes for so many seconds under 1,000 requests/s, and canaries are driven from outside.
 
 mod application;
 mod ask;
 mod call;
+mod canary;
 mod case;
+mod change;
 mod check;
 mod cluster;
 mod expect;
 mod fixture;
 mod http_case;
 mod ledger;
+mod load;
 mod marker;
 mod mesh;
 mod report;
@@ -42,6 +46,8 @@ struct Choice {
     envoy: PathBuf,
     columns: BTreeSet<Column>,
     cases: Vec<Case>,
+    /// For how many seconds the configuration changes under load, instead of the cases.
+    load: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -67,9 +73,17 @@ async fn run() -> anyhow::Result<Report> {
     }
     let rig = Rig::start(&choice.columns, &choice.envoy).await?;
     let mut report = Report::new(choice.cases.len());
-    for (index, case) in choice.cases.iter().enumerate() {
-        for (column, outcome) in rig.run(index + 1, case).await {
-            report.add(case, column, outcome);
+    match choice.load.zip(rig.near()) {
+        Some((seconds, mesh)) => {
+            change::run(mesh, seconds).await?.iter().for_each(|outcome| report.add_outcome(outcome));
+            canary::run(mesh).await?.iter().for_each(|outcome| report.add_outcome(outcome));
+        }
+        None => {
+            for (index, case) in choice.cases.iter().enumerate() {
+                for (column, outcome) in rig.run(index + 1, case).await {
+                    report.add(case, column, outcome);
+                }
+            }
         }
     }
     rig.stop().await;
@@ -88,10 +102,16 @@ impl Choice {
         let mut cases = case::all()?;
         cases.retain(|case| case.name.contains(&only));
         ensure!(!cases.is_empty(), "TRAFFIC_ONLY={only}: no case has such a name");
+        let load = env::var("TRAFFIC_LOAD").ok().map(|seconds| seconds.parse()).transpose();
+        let load = load.context("TRAFFIC_LOAD is a number of seconds")?;
+        if load.is_some() {
+            let columns = [Column::Sidecar, Column::Envoy].into();
+            return Ok(Self { envoy: envoy.into(), columns, cases: Vec::new(), load });
+        }
         let columns = match env::var("TRAFFIC_COLUMNS") {
             Ok(names) => names.split(',').map(str::parse).collect::<anyhow::Result<_>>()?,
             Err(_) => Column::ALL.into(),
         };
-        Ok(Self { envoy: envoy.into(), columns, cases })
+        Ok(Self { envoy: envoy.into(), columns, cases, load })
     }
 }

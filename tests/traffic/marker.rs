@@ -51,6 +51,11 @@ pub async fn settled(mesh: IpAddr, number: usize) -> anyhow::Result<()> {
     .await
 }
 
+/// The authority by which the marker is asked for.
+pub fn asked() -> String {
+    host("marker")
+}
+
 fn host(name: &str) -> String {
     format!("{name}.{NAMESPACE}.svc.cluster.local")
 }
