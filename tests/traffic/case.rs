@@ -39,6 +39,9 @@ pub struct Case {
     /// the mesh, and `$own` for the workload's own. It must offer the mesh at port 9080.
     #[serde(default)]
     pub sidecar: Option<String>,
+    /// Files of more resources: of this folder, or of Istio's samples, which `ISTIO_DIR` has.
+    #[serde(default)]
+    files: Vec<String>,
     /// What is sent over HTTP, one after the other.
     #[serde(default)]
     pub requests: Vec<HttpCase>,
@@ -77,7 +80,11 @@ pub fn all() -> anyhow::Result<Vec<Case>> {
         let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
         let more: Vec<Case> =
             serde_saphyr::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
-        cases.extend(more);
+        for mut case in more {
+            if case.read_files()? {
+                cases.push(case);
+            }
+        }
     }
     let mut names = BTreeSet::new();
     if let Some(twice) = cases.iter().find(|case| !names.insert(&case.name)) {
@@ -118,6 +125,22 @@ impl Case {
     pub fn asks_gateway(&self) -> bool {
         let asked = self.requests.iter().map(|step| &step.to).chain(self.tcp.iter().map(|step| &step.to));
         asked.into_iter().any(Target::is_gateway)
+    }
+
+    /// Adds what stands in the files to the resources; whether all were to be found.
+    fn read_files(&mut self) -> anyhow::Result<bool> {
+        for name in &self.files {
+            let folder = if name.starts_with("samples/") {
+                let Some(istio) = std::env::var_os("ISTIO_DIR") else { return Ok(false) };
+                PathBuf::from(istio)
+            } else {
+                Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traffic")
+            };
+            let path = folder.join(name);
+            let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            self.resources = [self.resources.as_str(), &text].join("\n---\n");
+        }
+        Ok(true)
     }
 
     /// The columns in which it is run.

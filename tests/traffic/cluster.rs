@@ -124,7 +124,7 @@ impl Cluster {
             certificate_authority: self.files.certificate_authority.clone(),
             token_key: self.files.token_key.clone(),
             registry: self.registry(),
-            limits: controlplane::Settings::default(),
+            limits: prompt(),
         };
         tasks.start(&self.role("control plane"), |until| role::control_plane(settings, until));
     }
@@ -252,6 +252,13 @@ impl Workload {
         });
         serde_json::from_value(settings).expect("the settings of a workload")
     }
+}
+
+/// What a control plane does that waits hardly at all for more: cases and changes come one by one.
+fn prompt() -> controlplane::Settings {
+    let mut settings = controlplane::Settings::default();
+    settings.debounce.configuration_quiet_ms = 10;
+    settings
 }
 
 fn telemetry(address: IpAddr) -> TelemetrySettings {

@@ -7,19 +7,23 @@
 //!
 //! Needs Envoy's binary: `ENVOY=/usr/local/bin/envoy cargo test --test traffic --features traffic-tests`.
 //! `TRAFFIC_ONLY=text` takes only cases whose name contains the text; `TRAFFIC_COLUMNS=sidecar,envoy,remote` only these
-//! callers; `TRAFFIC_LOG=debug` shows our own processes' logs.
+//! callers; `TRAFFIC_LOG=debug` shows our own processes' logs. `TRAFFIC_LOAD=60` asks otherwise: instead of the cases the
+//! configuration changes for so many seconds under 1,000 requests/s, and canaries are driven from outside.
 
 mod application;
 mod ask;
 mod call;
+mod canary;
 mod case;
 mod certificates;
+mod change;
 mod check;
 mod cluster;
 mod expect;
 mod fixture;
 mod http_case;
 mod ledger;
+mod load;
 mod marker;
 mod mesh;
 mod outside;
@@ -48,6 +52,8 @@ struct Choice {
     envoy: PathBuf,
     columns: BTreeSet<Column>,
     cases: Vec<Case>,
+    /// For how many seconds the configuration changes under load, instead of the cases.
+    load: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -73,13 +79,30 @@ async fn run() -> anyhow::Result<Report> {
     }
     let rig = Rig::start(&choice.columns, &choice.envoy).await?;
     let mut report = Report::new(choice.cases.len());
-    for (index, case) in choice.cases.iter().enumerate() {
-        for (column, outcome) in rig.run(index + 1, case).await {
-            report.add(case, column, outcome);
+    match choice.load {
+        Some(seconds) => under_load(&rig, seconds, &mut report).await?,
+        None => {
+            for (index, case) in choice.cases.iter().enumerate() {
+                for (column, outcome) in rig.run(index + 1, case).await {
+                    report.add(case, column, outcome);
+                }
+            }
         }
     }
     rig.stop().await;
     Ok(report)
+}
+
+/// One proxy after the other, so that each has the machine for itself.
+async fn under_load(rig: &Rig, seconds: u64, report: &mut Report) -> anyhow::Result<()> {
+    for mesh in rig.near() {
+        let mut outcomes = change::run(mesh, seconds).await?;
+        for shape in canary::SHAPES {
+            outcomes.extend(canary::run(mesh, shape).await?);
+        }
+        outcomes.iter().for_each(|outcome| report.add_outcome(outcome));
+    }
+    Ok(())
 }
 
 // === impl Choice ===
@@ -94,10 +117,16 @@ impl Choice {
         let mut cases = case::all()?;
         cases.retain(|case| case.name.contains(&only));
         ensure!(!cases.is_empty(), "TRAFFIC_ONLY={only}: no case has such a name");
+        let load = env::var("TRAFFIC_LOAD").ok().map(|seconds| seconds.parse()).transpose();
+        let load = load.context("TRAFFIC_LOAD is a number of seconds")?;
+        if load.is_some() {
+            let columns = [Column::Sidecar, Column::Envoy].into();
+            return Ok(Self { envoy: envoy.into(), columns, cases: Vec::new(), load });
+        }
         let columns = match env::var("TRAFFIC_COLUMNS") {
             Ok(names) => names.split(',').map(str::parse).collect::<anyhow::Result<_>>()?,
             Err(_) => Column::ALL.into(),
         };
-        Ok(Self { envoy: envoy.into(), columns, cases })
+        Ok(Self { envoy: envoy.into(), columns, cases, load })
     }
 }

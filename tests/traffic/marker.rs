@@ -73,6 +73,11 @@ async fn settled_at(at: SocketAddr, number: usize) -> anyhow::Result<()> {
     .await
 }
 
+/// The authority by which the marker is asked for.
+pub fn asked() -> String {
+    host("marker")
+}
+
 fn host(name: &str) -> String {
     format!("{name}.{NAMESPACE}.svc.cluster.local")
 }

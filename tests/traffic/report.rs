@@ -1,6 +1,7 @@
 //! What came of each run.
 
 use crate::case::{Case, Column};
+use crate::change::Outcome;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -47,6 +48,15 @@ impl Report {
             }
         }
         self.runs += 1;
+    }
+
+    /// Adds and prints what came of a proxy under load.
+    pub fn add_outcome(&mut self, outcome: &Outcome) {
+        let Outcome { proxy, summary, wrong } = outcome;
+        self.runs += 1;
+        self.failed += usize::from(!wrong.is_empty());
+        println!("{}  {proxy}: {summary}", if wrong.is_empty() { "ok  " } else { "FAIL" });
+        wrong.iter().flat_map(|reason| reason.lines()).for_each(|line| println!("        {line}"));
     }
 
     pub fn code(&self) -> ExitCode {

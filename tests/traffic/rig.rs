@@ -95,6 +95,11 @@ impl Rig {
         join_all(self.callers().map(async |caller| (caller.column, self.ask(number, case, caller).await))).await
     }
 
+    /// The meshes whose instances are near the callers.
+    pub fn near(&self) -> impl Iterator<Item = &Mesh> {
+        self.meshes.iter().filter(|mesh| mesh.callers.iter().all(|caller| caller.column != Column::Remote))
+    }
+
     /// Ends everything.
     pub async fn stop(self) {
         join_all(self.meshes.into_iter().map(Mesh::stop)).await;

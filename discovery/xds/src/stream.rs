@@ -220,6 +220,10 @@ impl<W: Wire, S: Source> Stream<W, S> {
 
     async fn send_removals(&mut self) -> Result<(), Status> {
         self.removal = None;
+        if self.held.is_some() {
+            // The client's listeners and routes may still name them: they go when those have gone.
+            return Ok(());
+        }
         for index in [CLUSTER, ENDPOINT] {
             self.send_type(index, Phase::Break, &self.current.clone()).await?;
         }

@@ -4,7 +4,8 @@ mod support;
 
 use federation::export::group_of;
 use identity::{ClientAuth, Expected, client_config, server_config, server_name};
-use std::collections::BTreeMap;
+use model::Group;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use support::authority::Authority;
 use support::{
@@ -141,4 +142,29 @@ async fn a_group_that_is_asked_for_is_what_answers() {
     }
     let unknown = format!("outbound_.{PORT}_.v3-00000000_.{REVIEWS}");
     assert_eq!(west.ask(&hello(&unknown)).await, Err(End::Reset));
+}
+
+#[tokio::test]
+async fn groups_that_are_asked_for_together_share_connections() {
+    let (west, east, root) = two().await;
+    let workloads = [Workload::start(b'1').await, Workload::start(b'2').await, Workload::start(b'3').await];
+    let mut endpoints: Vec<_> = workloads.iter().map(|one| one.endpoint(&root)).collect();
+    for (endpoint, version) in endpoints.iter_mut().zip(["v1", "v2", "v3"]) {
+        endpoint.labels = Arc::new(BTreeMap::from([("version".to_owned(), version.to_owned())]));
+    }
+    let groups: Vec<_> = endpoints.iter().map(|endpoint| group_of(endpoint, &["version".to_owned()])).collect();
+    east.offers(service(REVIEWS, "*", endpoints));
+    let mut offered = with_group(imported(REVIEWS, &[(&east.cluster, 1)]), &groups[0]);
+    for import in offered.imports.values_mut() {
+        let first = import.export.groups[0].clone();
+        import.export.groups.extend(groups[1..].iter().map(|id| Group { id: id.clone(), ..first.clone() }));
+    }
+    west.offers(offered);
+    let sni = format!("outbound_.{PORT}_.{}.{}_.{REVIEWS}", groups[0], groups[2]);
+    let mut answered = BTreeSet::new();
+    // By chance all come to one group once in 2^39 times.
+    for _ in 0..40 {
+        answered.insert(west.ask(&hello(&sni)).await.expect("answered"));
+    }
+    assert_eq!(answered, BTreeSet::from([b'1', b'3']));
 }

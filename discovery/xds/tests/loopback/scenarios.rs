@@ -99,6 +99,30 @@ async fn clusters_leave_after_the_listeners() {
 }
 
 #[tokio::test]
+async fn no_cluster_leaves_while_listeners_wait() {
+    for mode in MODES {
+        // The client never asks for endpoints that no cluster of its names: listeners wait for that until it is enough.
+        let settings = ServerSettings { removal_delay_ms: 20, settle_ms: 400, ..ServerSettings::default() };
+        let mesh = Mesh::start(with(&[]), settings).await;
+        let client = Client::start(Arc::new(Mutex::new(mesh.address)), mode);
+        until("the first snapshot arrives", || client.holds(&with(&[]))).await;
+        client.forget_calls();
+        let mut next = without(&[(CLUSTER, "b"), (ENDPOINT, "b"), (LISTENER, "l"), (ROUTE, "l")]);
+        let added = with(&[(CLUSTER, "c", "1"), (ENDPOINT, "c", "1"), (ENDPOINT, "never", "1")]);
+        for (of, resource) in added.iter().filter(|(_, resource)| ["c", "never"].contains(&&*resource.name)) {
+            next.insert(of, resource.clone());
+        }
+        mesh.publish(next);
+        let is_gone = |calls: &[Call]| calls.iter().position(|(of, _, gone)| of == CLUSTER && gone == &["b"]);
+        until("b is gone", || is_gone(&client.calls()).is_some()).await;
+        let calls = client.calls();
+        let listener = calls.iter().position(|(of, _, removed)| of == LISTENER && removed == &["l"]);
+        assert!(listener.is_some_and(|at| Some(at) < is_gone(&calls)), "{mode:?}: {calls:?}");
+        client.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_rejected_response_keeps_the_old_and_is_not_sent_again() {
     for mode in MODES {
         let (mesh, client) = settled(mode).await;
