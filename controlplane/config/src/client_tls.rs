@@ -13,6 +13,8 @@ pub struct ClientTls {
     pub subject_alt_names: Vec<String>,
     /// A file of the roots; the system's if absent.
     pub ca_certificates: Option<String>,
+    /// The roots themselves as PEM, in place of a file.
+    pub roots: Option<String>,
     /// Whether any certificate will do.
     pub insecure: bool,
 }
@@ -45,6 +47,18 @@ const FIELDS: &[&str] = &[
 // === impl ClientTls ===
 
 impl ClientTls {
+    /// TLS without a certificate of our own, verified by the system's roots.
+    pub(crate) fn simple(sni: String) -> Self {
+        Self {
+            mode: TlsMode::Simple,
+            sni: Some(sni),
+            subject_alt_names: Vec::new(),
+            ca_certificates: None,
+            roots: None,
+            insecure: false,
+        }
+    }
+
     pub(crate) fn read(at: &Field<'_>, source: &mut Source) -> Result<Option<Self>, ResourceError> {
         if !at.is_present() {
             return Ok(None);
@@ -81,6 +95,7 @@ impl ClientTls {
             sni: text("sni")?,
             subject_alt_names: fields.get("subjectAltNames").text_items()?,
             ca_certificates: text("caCertificates")?,
+            roots: None,
             insecure: fields.get("insecureSkipVerify").boolean()?.unwrap_or_default(),
         }))
     }

@@ -3,7 +3,9 @@
 use crate::any::any;
 use crate::secret::ROOTS;
 use crate::value::{ads, agent, file, flag};
-use api::envoy::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
+use api::envoy::envoy::config::core::v3::{
+    DataSource, TransportSocket, data_source::Specifier, transport_socket::ConfigType,
+};
 use api::envoy::envoy::extensions::transport_sockets::tls::v3 as tls;
 use api::envoy::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use config::{ClientTls, TlsMode};
@@ -49,7 +51,7 @@ pub(crate) fn to_server(tls: &ClientTls, service: &Service, protocol: Protocol) 
         own => own.to_vec(),
     };
     let validation = tls::CertificateValidationContext {
-        trusted_ca: Some(file(tls.ca_certificates.as_deref().unwrap_or(SYSTEM_ROOTS))),
+        trusted_ca: Some(roots_of(tls)),
         match_typed_subject_alt_names: names.iter().map(|name| name_matcher(name)).collect(),
         ..Default::default()
     };
@@ -80,6 +82,13 @@ pub(crate) fn to_server(tls: &ClientTls, service: &Service, protocol: Protocol) 
         ..Default::default()
     };
     transport_socket(ConfigType::TypedConfig(any(&context)))
+}
+
+fn roots_of(tls: &ClientTls) -> DataSource {
+    match &tls.roots {
+        Some(pem) => DataSource { specifier: Some(Specifier::InlineString(pem.clone())), ..Default::default() },
+        None => file(tls.ca_certificates.as_deref().unwrap_or(SYSTEM_ROOTS)),
+    }
 }
 
 /// The server's side: any identity of a known trust domain.
