@@ -2,7 +2,7 @@
 
 use super::object::{self, Reference};
 use super::{Known, Place};
-use crate::{BackendTls, ClientTls, TlsMode};
+use crate::{BackendTls, ClientTls};
 use model::{Host, Namespace};
 use resource::{Document, Field, Node, ResourceError, Source, Warning};
 use std::net::IpAddr;
