@@ -29,7 +29,7 @@ const RATE: u32 = 400;
 /// How many requests are counted at each step.
 const COUNTED: usize = 500;
 /// How many are left out before: those that were under way, and those of a thread of Envoy's that follows a moment later.
-const UNCOUNTED: usize = 100;
+const UNCOUNTED: usize = 200;
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Numbers of markers that no case and no change has.
 const FIRST: usize = 1_000_000;

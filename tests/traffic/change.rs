@@ -64,7 +64,7 @@ pub async fn run(mesh: &Mesh, seconds: u64) -> anyhow::Result<Vec<Outcome>> {
             tally.failed
         );
         let mut wrong = tally.failures;
-        if rate < f64::from(RATE) / 2.0 {
+        if rate < f64::from(RATE) / 10.0 {
             wrong.push(format!("{rate:.0} requests/s are no load: the machine is too busy for {RATE}"));
         }
         if followed < changes / 4 {

@@ -17,6 +17,8 @@ pub struct ClientTls {
     pub revoked: Option<String>,
     /// The secret of the certificate and the roots, instead of files; see [`ClientTls::for_sidecars`].
     pub credential: Option<String>,
+    /// The roots themselves as PEM, in place of a file.
+    pub roots: Option<String>,
     /// Whether any certificate will do.
     pub insecure: bool,
 }
@@ -49,6 +51,20 @@ const FIELDS: &[&str] = &[
 // === impl ClientTls ===
 
 impl ClientTls {
+    /// TLS without a certificate of our own, verified by the system's roots.
+    pub(crate) fn simple(sni: String) -> Self {
+        Self {
+            mode: TlsMode::Simple,
+            sni: Some(sni),
+            subject_alt_names: Vec::new(),
+            ca_certificates: None,
+            revoked: None,
+            credential: None,
+            roots: None,
+            insecure: false,
+        }
+    }
+
     pub(crate) fn read(at: &Field<'_>) -> Result<Option<Self>, ResourceError> {
         if !at.is_present() {
             return Ok(None);
@@ -91,6 +107,7 @@ impl ClientTls {
             ca_certificates: roots,
             revoked,
             credential,
+            roots: None,
             insecure: fields.get("insecureSkipVerify").boolean()?.unwrap_or_default(),
         }))
     }

@@ -12,6 +12,7 @@
 
 mod attach;
 mod backend;
+mod backend_tls_policy;
 mod class;
 mod cors;
 mod edge;
@@ -35,6 +36,7 @@ mod server_tls;
 mod stream_route;
 
 use crate::{Credential, Intent};
+use backend_tls_policy::BackendTlsPolicy;
 use class::Classes;
 use gateway::Gateway;
 use known::Known;
@@ -52,6 +54,7 @@ pub(crate) struct GatewayApi {
     classes: Classes,
     gateways: Vec<Gateway>,
     routes: Vec<Route>,
+    policies: Vec<BackendTlsPolicy>,
     known: Known,
 }
 
@@ -70,6 +73,7 @@ impl GatewayApi {
             "GatewayClass" => self.classes.add(document, spec, source)?,
             "Gateway" => self.gateways.push(gateway::read(document, spec, source)?),
             "ReferenceGrant" => self.known.grants.extend(reference_grant::read(document, spec)?),
+            "BackendTLSPolicy" => self.policies.push(backend_tls_policy::read(document, spec, source)?),
             kind => match RouteKind::named(kind) {
                 Some(kind) => self.routes.push(route::read(kind, document, spec, source)?),
                 None => return Ok(false),
@@ -101,6 +105,7 @@ impl GatewayApi {
         self.known.credentials.clone_from(&intent.credentials);
         let (known, warnings) = (&self.known, &mut intent.warnings);
         let lowered: Vec<Lowered<'_>> = self.routes.iter().map(|route| Lowered::of(route, known, warnings)).collect();
+        intent.backend_tls = backend_tls_policy::backend_tls(&self.policies, known, warnings);
         let edges = edge::edges(&self.gateways, &self.classes, &lowered, known, warnings);
         intent.virtual_services.extend(mesh::virtual_services(&lowered, known, warnings));
         intent.virtual_services.extend(edges.services);

@@ -2,8 +2,8 @@
 
 use crate::gateway_api::GatewayApi;
 use crate::{
-    Credential, DestinationRule, Gateway, Sidecar, VirtualService, delegate, destination_rule, gateway,
-    gateway_conflict, sidecar, virtual_service,
+    BackendTls, ClientTls, Credential, DestinationRule, Gateway, Sidecar, VirtualService, delegate, destination_rule,
+    gateway, gateway_conflict, sidecar, virtual_service,
 };
 use model::{Host, Namespace, ServiceKey};
 use resource::{Document, Resource, ResourceError, Secret, Source, Warning};
@@ -27,6 +27,8 @@ pub struct Intent {
     pub credentials: BTreeMap<(Namespace, String), Credential>,
     /// Whether a DestinationRule has zones share requests.
     pub shares_zones: bool,
+    /// TLS that services' owners ask for, where no DestinationRule says otherwise.
+    pub backend_tls: Vec<BackendTls>,
     /// What was written, but is not honoured.
     pub warnings: Vec<Warning>,
 }
@@ -154,6 +156,13 @@ impl Intent {
             here.collect::<Vec<_>>().into_iter().rev().max_by_key(rank)
         };
         of(namespace.as_str()).or_else(|| of(service.namespace.as_str())).or_else(|| of(ROOT_NAMESPACE))
+    }
+
+    /// TLS that the owner of `host` asks for at its port of this name: what is said of the port, or else of all.
+    pub fn backend_tls_for(&self, host: &Host, port: Option<&str>) -> Option<&ClientTls> {
+        let of =
+            |name: Option<&str>| self.backend_tls.iter().find(|tls| tls.host == *host && tls.port.as_deref() == name);
+        port.and_then(|name| of(Some(name))).or_else(|| of(None)).map(|found| &found.tls)
     }
 
     /// Takes in one document; whether it is of a kind that is honoured.

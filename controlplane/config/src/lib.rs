@@ -2,6 +2,7 @@
 //!
 //! One file for each kind, and for each noun that a kind is made of; [`Intent`] answers translate's questions.
 
+mod backend_tls;
 mod client_tls;
 mod connection_pool;
 mod cors;
@@ -36,6 +37,7 @@ mod traffic_policy;
 mod value_format;
 mod virtual_service;
 
+pub use backend_tls::BackendTls;
 pub use client_tls::{ClientTls, TlsMode};
 pub use connection_pool::{ConnectionPool, Keepalive};
 pub use cors::CorsPolicy;

@@ -313,7 +313,7 @@ fn listeners_of_one_port_speak_the_same() {
 
 #[test]
 fn what_a_gateway_says_beyond_that_is_named() {
-    let spec = "{gatewayClassName: istio, addresses: [{value: 10.0.0.1}], infrastructure: {labels: {a: b}}, \
+    let spec = "{gatewayClassName: istio, addresses: [{type: Hostname, value: a.b}, {}, {value: 10.0.0.1}], infrastructure: {labels: {a: b}}, \
                 defaultScope: All, allowedListeners: {}, tls: {backend: {clientCertificateRef: {name: a}}}, \
                 listeners: [{name: a, port: 80, protocol: HTTP, allowedRoutes: {kinds: [{kind: TCPRoute}, {kind: HTTPRoute}]}}]}";
     let text = document("Gateway", "edge", "door", spec)
@@ -325,11 +325,12 @@ fn what_a_gateway_says_beyond_that_is_named() {
         )
         + &document("UDPRoute", "edge", "a", "{}");
     let wanted = [
-        "spec.addresses: not honoured",
         "spec.infrastructure: not honoured",
         "spec.allowedListeners: not honoured",
         "spec.defaultScope: not honoured",
         "spec.tls.backend: not honoured",
+        "Hostname is not honoured",
+        "nobody here gives out addresses",
         "InvalidRouteKinds",
         "spec.useDefaultGateways",
         "InvalidKind",
@@ -337,4 +338,41 @@ fn what_a_gateway_says_beyond_that_is_named() {
         "there is no Gateway edge/gone",
     ];
     warned(&intent(&text), &wanted);
+}
+
+#[test]
+fn owners_ask_for_tls_towards_their_services() {
+    let policy = |name: &str, target: &str, validation: &str| {
+        let spec = format!("{{targetRefs: [{{group: '', kind: Service, {target}}}], validation: {{{validation}}}}}");
+        document("BackendTLSPolicy", "shop", name, &spec)
+    };
+    let root = "-----BEGIN CERTIFICATE-----\\nx\\n-----END CERTIFICATE-----\\n";
+    let map = format!(
+        "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: roots, namespace: shop}}\ndata: {{ca.crt: \"{root}\"}}\n"
+    );
+    let system = "hostname: a.example, wellKnownCACertificates: System";
+    let text = [
+        policy("a", "name: a", system),
+        policy("b", "name: a", system),
+        policy(
+            "c",
+            "name: a, sectionName: https",
+            "hostname: c.example, caCertificateRefs: [{kind: ConfigMap, name: roots}], subjectAltNames: [{type: URI, uri: 'spiffe://a/b'}]",
+        ),
+        policy("d", "name: d", "hostname: d.example, caCertificateRefs: [{kind: ConfigMap, name: gone}]"),
+        map,
+    ];
+    let intent = intent(&text.concat());
+    let of = |name: &str, port: Option<&str>| {
+        let host = format!("{name}.shop.svc.cluster.local").parse().expect("a host");
+        let tls = intent.backend_tls_for(&host, port)?;
+        Some((tls.sni.clone().expect("a server name"), tls.subject_alt_names.join(" "), tls.roots.is_some()))
+    };
+    let wanted = |sni: &str, names: &str, has_roots| Some((sni.to_owned(), names.to_owned(), has_roots));
+    assert_eq!(of("a", None), wanted("a.example", "a.example", false));
+    assert_eq!(of("a", Some("http")), wanted("a.example", "a.example", false));
+    assert_eq!(of("a", Some("https")), wanted("c.example", "spiffe://a/b", true));
+    assert_eq!(of("d", None), wanted("d.example", "backend.invalid", false));
+    assert_eq!(of("e", None), None);
+    warned(&intent, &["Conflicted", "InvalidCACertificateRef", "NoValidCACertificate"]);
 }

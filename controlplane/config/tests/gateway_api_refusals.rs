@@ -45,6 +45,11 @@ fn a_gateway() {
         ("gatewayClassName: A_b", "spec.gatewayClassName", "a-z"),
         ("gatewayClassName: istio", "spec.listeners", "1 to 64"),
         ("gatewayClassName: istio, addresses: 1, listeners: [L]", "spec.addresses", "a list"),
+        (
+            "gatewayClassName: istio, addresses: [{value: a}], listeners: [L]",
+            "spec.addresses[0].value",
+            "an IP address",
+        ),
         ("gatewayClassName: istio, addresses: [{typ: a}], listeners: [L]", "spec.addresses[0].typ", "type, value"),
         (
             "gatewayClassName: istio, infrastructure: {labels: [a]}, listeners: [L]",
@@ -306,6 +311,75 @@ fn a_reference_grant() {
         ),
     ];
     check("ReferenceGrant", &table, str::to_owned);
+}
+
+#[test]
+fn a_backend_tls_policy() {
+    let service = "targetRefs: [{group: '', kind: Service, name: a}]";
+    let table = [
+        ("validation: {hostname: a.b, wellKnownCACertificates: System}", "spec.targetRefs", "1 to 16"),
+        ("targetRefs: [{kind: Service}]", "spec.validation", "required"),
+        ("T, validation: {}", "spec.validation.hostname", "required"),
+        (
+            "T, validation: {hostname: '*.a', wellKnownCACertificates: System}",
+            "spec.validation.hostname",
+            "without '*'",
+        ),
+        ("T, validation: {hostname: 10.0.0.1, wellKnownCACertificates: System}", "spec.validation.hostname", "no IP"),
+        ("T, validation: {hostname: a.b}", "spec.validation", "wellKnownCACertificates: System"),
+        (
+            "T, validation: {hostname: a.b, wellKnownCACertificates: Web}",
+            "spec.validation.wellKnownCACertificates",
+            "System",
+        ),
+        (
+            "T, validation: {hostname: a.b, wellKnownCACertificates: System, caCertificateRefs: [{kind: ConfigMap, name: a}]}",
+            "spec.validation.wellKnownCACertificates",
+            "nothing beside",
+        ),
+        (
+            "T, validation: {hostname: a.b, caCertificateRefs: [{name: a}]}",
+            "spec.validation.caCertificateRefs[0].kind",
+            "a kind",
+        ),
+        (
+            "T, validation: {hostname: a.b, caCertificateRefs: [{kind: ConfigMap, name: a, namespace: b}]}",
+            "spec.validation.caCertificateRefs[0].namespace",
+            "unknown field",
+        ),
+        (
+            "T, validation: {hostname: a.b, wellKnownCACertificates: System, subjectAltNames: [{hostname: a.b}]}",
+            "spec.validation.subjectAltNames[0].type",
+            "Hostname, URI",
+        ),
+        (
+            "T, validation: {hostname: a.b, wellKnownCACertificates: System, subjectAltNames: [{type: URI, uri: a}]}",
+            "spec.validation.subjectAltNames[0].uri",
+            "spiffe://",
+        ),
+        (
+            "T, validation: {hostname: a.b, wellKnownCACertificates: System, subjectAltNames: [{type: Hostname, uri: 'a://b'}]}",
+            "spec.validation.subjectAltNames[0].uri",
+            "another",
+        ),
+        ("T, options: {a: 1}, validation: {hostname: a.b}", "spec.options[\"a\"]", "a text"),
+        (
+            "targetRefs: [{group: '', name: a}], validation: {hostname: a.b, wellKnownCACertificates: System}",
+            "spec.targetRefs[0].kind",
+            "required",
+        ),
+        (
+            "targetRefs: [{group: '', kind: Service, name: A}], validation: {hostname: a.b, wellKnownCACertificates: System}",
+            "spec.targetRefs[0].name",
+            "a-z",
+        ),
+        (
+            "targetRefs: [{group: '', kind: Service, name: a}, {group: '', kind: Service, name: a}], validation: {hostname: a.b, wellKnownCACertificates: System}",
+            "spec.targetRefs[1]",
+            "once",
+        ),
+    ];
+    check("BackendTLSPolicy", &table, |spec| format!("{{{}}}", spec.replace("T,", &format!("{service},"))));
 }
 
 fn rules(kind: &str, table: &[(&str, &str, &str)]) {

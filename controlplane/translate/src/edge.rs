@@ -24,6 +24,8 @@ use std::net::IpAddr;
 pub(crate) struct Edge<'a> {
     pub(crate) gateway: &'a Gateway,
     pub(crate) server: &'a Server,
+    /// At which address; at all if absent.
+    pub(crate) bind: Option<IpAddr>,
     /// Where it listens: the port that a service of the proxy's leads to, or the server's.
     pub(crate) port: u16,
 }

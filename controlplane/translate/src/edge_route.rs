@@ -32,7 +32,7 @@ pub(crate) fn tables<'a>(scope: &'a Scope<'_>) -> impl Iterator<Item = RouteTabl
 
 /// The routes of all HTTP in the clear of one port (Istio's name).
 pub(crate) fn clear_name(edge: &Edge<'_>) -> String {
-    match edge.server.bind {
+    match edge.bind {
         None => format!("http.{}", edge.server.port),
         Some(bind) => format!("http.{}.{bind}", edge.server.port),
     }
@@ -42,7 +42,7 @@ pub(crate) fn clear_name(edge: &Edge<'_>) -> String {
 pub(crate) fn secure_name(edge: &Edge<'_>) -> String {
     let (server, gateway) = (edge.server, edge.gateway);
     let name = format!("https.{}.{}.{}.{}", server.port, server.port_name, gateway.name, gateway.namespace);
-    server.bind.map_or(name.clone(), |bind| format!("{name}.{bind}"))
+    edge.bind.map_or(name.clone(), |bind| format!("{name}.{bind}"))
 }
 
 fn table(scope: &Scope<'_>, name: String, servers: &[Edge<'_>]) -> RouteTable {

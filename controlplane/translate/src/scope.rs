@@ -185,12 +185,19 @@ impl<'a> Scope<'a> {
 
     /// How `port` of `service`, or of its subset of this name, is spoken to.
     pub(crate) fn policy_of(&self, service: &Service, port: u16, subset: Option<&str>) -> PortPolicy {
-        let Some(rule) = self.rules.get(&service.key.host) else { return PortPolicy::default() };
-        let subset = subset.and_then(|name| rule.subset(name));
-        let mut policy = rule.policy.of_port(port, subset.map(|subset| &subset.policy));
-        if self.node.kind == NodeKind::Sidecar {
-            let chosen = rule.workload_selector.is_some();
-            policy.tls = policy.tls.map(|tls| tls.for_sidecars(chosen));
+        let of_rule = self.rules.get(&service.key.host).map(|rule| {
+            let subset = subset.and_then(|name| rule.subset(name));
+            let mut policy = rule.policy.of_port(port, subset.map(|subset| &subset.policy));
+            if self.node.kind == NodeKind::Sidecar {
+                let chosen = rule.workload_selector.is_some();
+                policy.tls = policy.tls.map(|tls| tls.for_sidecars(chosen));
+            }
+            policy
+        });
+        let mut policy = of_rule.unwrap_or_default();
+        if policy.tls.is_none() && !self.intent.backend_tls.is_empty() {
+            let name = service.port(port).map(|port| port.name.as_str());
+            policy.tls = self.intent.backend_tls_for(&service.key.host, name).cloned();
         }
         policy
     }
@@ -320,12 +327,21 @@ fn edges<'a>(catalog: &'a Catalog, intent: &'a Intent, node: &Node, identity: &W
     for gateway in intent.gateways_for(&node.namespace, &node.labels) {
         for server in &gateway.servers {
             let port = targets.get(&server.port).copied().unwrap_or(server.port);
-            if !node.own_ports.contains(&port) {
-                edges.entry((server.bind, port)).or_default().push(Edge { gateway, server, port });
+            if node.own_ports.contains(&port) {
+                continue;
+            }
+            for bind in binds(gateway, server, node) {
+                edges.entry((bind, port)).or_default().push(Edge { gateway, server, bind, port });
             }
         }
     }
     edges
+}
+
+/// Where `server` listens; absent is at all addresses.
+fn binds(gateway: &Gateway, server: &Server, node: &Node) -> Vec<Option<IpAddr>> {
+    let own: Vec<_> = gateway.addresses.iter().filter(|ip| node.addresses.contains(ip)).copied().map(Some).collect();
+    if server.bind.is_some() || own.is_empty() { vec![server.bind] } else { own }
 }
 
 fn inbound(

@@ -4,7 +4,9 @@ use crate::any::any;
 use crate::secret::ROOTS;
 use crate::server_tls;
 use crate::value::{ads, ads_for_a_moment, agent, file, flag};
-use api::envoy::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
+use api::envoy::envoy::config::core::v3::{
+    DataSource, TransportSocket, data_source::Specifier, transport_socket::ConfigType,
+};
 use api::envoy::envoy::extensions::transport_sockets::tls::v3 as tls;
 use api::envoy::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use config::{ClientTls, TlsMode};
@@ -40,9 +42,8 @@ pub(crate) fn to_server(tls: &ClientTls, service: &Service, protocol: Protocol) 
         [] => service.subject_alt_names.iter().cloned().collect(),
         own => own.to_vec(),
     };
-    let roots = || Some(file(tls.ca_certificates.as_deref().unwrap_or(SYSTEM_ROOTS)));
     let validation = tls::CertificateValidationContext {
-        trusted_ca: if tls.credential.is_none() { roots() } else { None },
+        trusted_ca: tls.credential.is_none().then(|| roots_of(tls)),
         crl: tls.revoked.as_deref().map(file),
         match_typed_subject_alt_names: names.iter().map(|name| name_matcher(name)).collect(),
         ..Default::default()
@@ -91,6 +92,13 @@ pub(crate) fn to_server(tls: &ClientTls, service: &Service, protocol: Protocol) 
 /// A secret without which the upstream is there all the same: it would hold up all others.
 fn secret(name: String) -> tls::SdsSecretConfig {
     tls::SdsSecretConfig { name, sds_config: ads_for_a_moment() }
+}
+
+fn roots_of(tls: &ClientTls) -> DataSource {
+    match &tls.roots {
+        Some(pem) => DataSource { specifier: Some(Specifier::InlineString(pem.clone())), ..Default::default() },
+        None => file(tls.ca_certificates.as_deref().unwrap_or(SYSTEM_ROOTS)),
+    }
 }
 
 /// The server's side: any identity of a known trust domain, or one of `names` if there are any.

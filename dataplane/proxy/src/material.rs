@@ -59,6 +59,7 @@ pub(crate) fn roots(
     let own = revoked.map(file).transpose()?;
     match roots {
         Roots::File(path) => Ok((file(path)?, own)),
+        Roots::Pem(pem) => Ok((pem.to_vec(), own)),
         Roots::Secret(name) => match &**secret(name, table)? {
             ServerSecret::Roots(roots, revoked) => Ok((roots.clone(), own.or_else(|| revoked.clone()))),
             ServerSecret::Certificate(..) => Err(IdentityError::Edge(format!("secret {name:?} holds no roots"))),

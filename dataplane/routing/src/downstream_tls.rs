@@ -81,6 +81,8 @@ pub enum Roots {
     Secret(Arc<str>),
     /// In a file.
     File(PathBuf),
+    /// Here, as PEM.
+    Pem(Arc<[u8]>),
 }
 
 /// The secret that is the proxy's own certificate (Istio's name).
@@ -171,6 +173,16 @@ impl Roots {
     fn named(name: &str) -> Self {
         name.strip_prefix(ROOTS_FILE).map_or_else(|| Self::Secret(name.into()), |path| Self::File(path.into()))
     }
+
+    /// Those that a `trusted_ca` holds, or says where they are.
+    pub(crate) fn parse(trusted: Option<&DataSource>) -> Result<Self, String> {
+        match trusted.and_then(|source| source.specifier.as_ref()) {
+            Some(Specifier::Filename(path)) => Ok(Self::File(path.into())),
+            Some(Specifier::InlineBytes(pem)) => Ok(Self::Pem(pem.as_slice().into())),
+            Some(Specifier::InlineString(pem)) => Ok(Self::Pem(pem.as_bytes().into())),
+            _ => Err("trusted_ca: filename, inline_bytes or inline_string is expected".into()),
+        }
+    }
 }
 
 fn shows(common: &proto::CommonTlsContext) -> Result<Shows, String> {
@@ -208,7 +220,7 @@ fn admits(common: &proto::CommonTlsContext) -> Result<Admits, String> {
     }
     let roots = match (secret, context.and_then(|context| context.trusted_ca.as_ref())) {
         (Some(secret), _) => Roots::named(&secret.name),
-        (None, trusted @ Some(_)) => Roots::File(file(trusted, "trusted_ca")?),
+        (None, trusted @ Some(_)) => Roots::parse(trusted)?,
         (None, None) => return Err("validation_context: trusted_ca is expected".into()),
     };
     let context = context.cloned().unwrap_or_default();

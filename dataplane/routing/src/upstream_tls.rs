@@ -123,7 +123,7 @@ impl OutsideTls {
         };
         let roots = match (secret, validation) {
             (Some(secret), _) => Some(Roots::Secret(secret.name.as_str().into())),
-            (None, Some(validation)) => Some(Roots::File(file(validation.trusted_ca.as_ref(), "trusted_ca")?)),
+            (None, Some(validation)) => Some(Roots::parse(validation.trusted_ca.as_ref())?),
             (None, None) => None,
         };
         let revoked = validation.and_then(|validation| validation.crl.as_ref());
@@ -156,7 +156,7 @@ impl OutsideTls {
     pub fn secrets(&self) -> impl Iterator<Item = &Arc<str>> {
         let roots = match &self.roots {
             Some(Roots::Secret(name)) => Some(name),
-            Some(Roots::File(_)) | None => None,
+            Some(Roots::File(_) | Roots::Pem(_)) | None => None,
         };
         let own = match &self.certificate {
             Some(Place::Secret(name)) => Some(name),

@@ -6,6 +6,7 @@ use super::object::{self, Reference, choice};
 use model::Namespace;
 use resource::{Document, Field, Node, ResourceError, Source};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// One Gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(super) struct Gateway {
     pub(super) name: String,
     pub(super) place: Place,
     pub(super) class: String,
+    /// Where it wants to listen.
+    pub(super) addresses: Vec<IpAddr>,
     /// The listeners whose protocol is spoken.
     pub(super) listeners: Vec<Listener>,
     /// By what clients are verified: for all ports of HTTPS, and what differs for single ones.
@@ -47,7 +50,6 @@ pub(super) fn read(document: &Document, spec: &Node, source: &mut Source) -> Res
     let at = Field::new(&document.position.file, "spec", spec).require("a Gateway's fields")?;
     let fields = at.fields(FIELDS)?;
     let class = object::name(&fields.get("gatewayClassName"))?;
-    addresses(&fields.get("addresses"), source)?;
     infrastructure(&fields.get("infrastructure"), own, source)?;
     for name in ["allowedListeners", "backendTLS"] {
         let field = fields.get(name);
@@ -65,6 +67,7 @@ pub(super) fn read(document: &Document, spec: &Node, source: &mut Source) -> Res
         name: document.metadata.name.clone(),
         place: Place::document(&document.position),
         class,
+        addresses: addresses(&fields.get("addresses"), source)?,
         listeners: listeners(&fields.get("listeners"), own, source)?,
         clients,
     })
@@ -104,16 +107,22 @@ fn listeners(at: &Field<'_>, own: &Namespace, source: &mut Source) -> Result<Vec
     Ok(listeners)
 }
 
-fn addresses(at: &Field<'_>, source: &mut Source) -> Result<(), ResourceError> {
+/// The addresses of the type IPAddress; a proxy that has none of them listens at all of its own.
+fn addresses(at: &Field<'_>, source: &mut Source) -> Result<Vec<IpAddr>, ResourceError> {
+    let mut addresses = Vec::new();
     for item in at.items()? {
         let fields = item.fields(&["type", "value"])?;
-        fields.get("type").text()?;
-        fields.get("value").text()?;
+        let (kind, value) = (fields.get("type"), fields.get("value"));
+        match (kind.text()?.unwrap_or("IPAddress"), value.text()?) {
+            ("IPAddress", Some(text)) => addresses.push(text.parse().map_err(|_| value.refuse("an IP address"))?),
+            ("IPAddress", None) => source.warn(&item, "not honoured: nobody here gives out addresses"),
+            (other, _) => {
+                let why = format!("AddressNotUsable: {other} is not honoured; an IPAddress of the proxy is");
+                source.warn(&item, why);
+            }
+        }
     }
-    if at.is_present() {
-        source.warn(at, "not honoured: the proxies that bear the Gateway's name listen at their own addresses");
-    }
-    Ok(())
+    Ok(addresses)
 }
 
 fn infrastructure(at: &Field<'_>, own: &Namespace, source: &mut Source) -> Result<(), ResourceError> {
