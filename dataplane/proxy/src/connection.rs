@@ -110,6 +110,7 @@ impl Connection {
                     address: self.address,
                     certificate,
                     over_tls: stream.tls().is_some(),
+                    principal: peer.as_ref().map(ToString::to_string),
                     inbound: (listener.direction == Direction::Inbound)
                         .then(|| self.shared.telemetry.inbound(&self.served(handler), peer.as_ref())),
                 };

@@ -38,6 +38,8 @@ pub(crate) struct Caller {
     /// What the application is told of who it proved to be.
     pub(crate) certificate: Option<HeaderValue>,
     pub(crate) over_tls: bool,
+    /// Who it proved to be.
+    pub(crate) principal: Option<String>,
     /// What requests to the workload are counted in.
     pub(crate) inbound: Option<Arc<Series>>,
 }
@@ -85,6 +87,18 @@ impl Caller {
         let Some(route) = self.route(&asked, request.headers()) else {
             return self.refuse(&asked, StatusCode::NOT_FOUND, Flag::NoRoute, String::new());
         };
+        match self.admit(&asked, &route, request.headers_mut()) {
+            Err(refused) => *refused,
+            Ok(shown) => {
+                let mut response = self.take(request, asked, &route).await;
+                shown.add(response.headers_mut());
+                response
+            }
+        }
+    }
+
+    /// Does with a request what its route says.
+    async fn take(&self, request: Request<Incoming>, asked: Asked, route: &Route) -> Response<ResponseBody> {
         if let Some(fault) = &route.fault
             && let Some(refused) = self.fail(fault, &asked).await
         {
@@ -97,12 +111,12 @@ impl Caller {
             _ => None,
         };
         let mut response = match &route.action {
-            Action::Forward(forward) => self.forward(request, asked, &route, forward).await,
+            Action::Forward(forward) => self.forward(request, asked, route, forward).await,
             Action::Redirect(redirect) => {
                 let location = route.location(redirect, &asked.view(request.headers()));
-                self.local(&asked, &route, redirect.status, location.parse().ok(), request.headers())
+                self.local(&asked, route, redirect.status, location.parse().ok(), request.headers())
             }
-            Action::Answer(answer) => self.direct(&asked, &route, answer, request.headers()),
+            Action::Answer(answer) => self.direct(&asked, route, answer, request.headers()),
         };
         if let Some((cors, origin)) = origin {
             cors.allow(response.headers_mut(), &origin);
@@ -311,7 +325,7 @@ impl Caller {
         }
     }
 
-    fn context<'a>(&self, asked: &'a Asked, route: &'a Route) -> Context<'a> {
+    pub(crate) fn context<'a>(&self, asked: &'a Asked, route: &'a Route) -> Context<'a> {
         Context {
             line: (asked.method.as_str(), asked.authority.as_str(), asked.path.as_str()),
             remote: self.address,
@@ -387,11 +401,11 @@ impl Caller {
         }
     }
 
-    fn series(&self) -> Arc<Series> {
+    pub(crate) fn series(&self) -> Arc<Series> {
         self.inbound.clone().unwrap_or_else(|| self.shared.telemetry.nowhere())
     }
 
-    fn refuse(&self, asked: &Asked, status: StatusCode, flag: Flag, why: String) -> Response<ResponseBody> {
+    pub(crate) fn refuse(&self, asked: &Asked, status: StatusCode, flag: Flag, why: String) -> Response<ResponseBody> {
         asked.refuse(&self.series(), status, flag, why)
     }
 }

@@ -21,6 +21,7 @@ mod headers;
 mod hello;
 mod http;
 mod http2;
+mod limit;
 mod listen;
 mod open;
 mod outside;

@@ -60,6 +60,7 @@ pub(crate) enum Flag {
     Overflow,
     RetryLimit,
     Fault,
+    RateLimited,
 }
 
 /// What a request is counted as.
@@ -404,6 +405,7 @@ impl Flag {
             Self::Overflow => "UO",
             Self::RetryLimit => "URX",
             Self::Fault => "FI",
+            Self::RateLimited => "RL",
         }
     }
 }
