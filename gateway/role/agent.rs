@@ -15,7 +15,7 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use xds::{ClientSettings, Mode, Rejection, Resource, Sink, type_url};
+use xds::{ClientSettings, Mode, Node, Rejection, Resource, Sink, Software, type_url};
 
 /// Runs Envoy until `shutdown`.
 ///
@@ -24,7 +24,10 @@ use xds::{ClientSettings, Mode, Rejection, Resource, Sink, type_url};
 pub async fn agent(settings: AgentProcess, shutdown: CancellationToken) -> anyhow::Result<()> {
     let cluster = settings.cluster.cluster()?;
     let who = proxy::identity(&cluster, &settings.workload)?;
-    let node = proxy::node(&settings.cluster, &settings.workload, &settings.workload.name)?;
+    let node = Node {
+        software: Software::Envoy,
+        ..proxy::node(&settings.cluster, &settings.workload, &settings.workload.name)?
+    };
     let mut metrics = prometheus_client::registry::Registry::default();
     let zone = Arc::new(ArcSwap::from_pointee(Zone::default()));
     let names = proxy::names(settings.dns.as_ref(), &zone, &mut metrics, &shutdown).await?;

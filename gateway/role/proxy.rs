@@ -54,6 +54,7 @@ pub(super) fn node(cluster: &ClusterSettings, workload: &WorkloadSettings, name:
         service_account: workload.service_account.clone(),
         interception,
         own_ports: Vec::new(),
+        software: xds::Software::Isthmus,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }

@@ -2,9 +2,10 @@
 
 use crate::gateway_api::GatewayApi;
 use crate::{
-    Credential, DestinationRule, Gateway, Sidecar, VirtualService, delegate, destination_rule, gateway, sidecar,
-    virtual_service,
+    Credential, DestinationRule, Gateway, RateLimit, Sidecar, VirtualService, delegate, destination_rule, gateway,
+    rate_limit, sidecar, virtual_service,
 };
+use envoyfilter::EnvoyFilter;
 use model::{Host, Namespace, ServiceKey};
 use resource::{Document, Resource, ResourceError, Secret, Source, Warning};
 use std::collections::BTreeMap;
@@ -23,14 +24,21 @@ pub struct Intent {
     pub destination_rules: Vec<DestinationRule>,
     /// The Gateways, in the order of the documents.
     pub gateways: Vec<Gateway>,
+    /// The RateLimits, in the order of the documents.
+    pub rate_limits: Vec<RateLimit>,
+    /// The EnvoyFilters, in the order of the documents.
+    pub envoy_filters: Vec<EnvoyFilter>,
     /// What gateways show and trust, by the Secret's namespace and name.
     pub credentials: BTreeMap<(Namespace, String), Credential>,
     /// What was written, but is not honoured.
     pub warnings: Vec<Warning>,
 }
 
+/// The group and version of the kinds that are Isthmus's own.
+const RATE_LIMIT: &str = "networking.isthmus.io/v1alpha1";
 /// The groups whose kinds steer a mesh: what we do not know of them is worth a warning.
-const STEERING: [&str; 7] = [
+const STEERING: [&str; 8] = [
+    "networking.isthmus.io/",
     "networking.istio.io/",
     "security.istio.io/",
     "telemetry.istio.io/",
@@ -69,6 +77,11 @@ impl Intent {
         intent.virtual_services = delegate::joined(intent.virtual_services, &mut intent.warnings);
         gateway_api.lower(&mut intent);
         if errors.is_empty() { Ok(intent) } else { Err(errors) }
+    }
+
+    /// The namespace whose resources are for the whole mesh.
+    pub fn root_namespace(&self) -> &str {
+        ROOT_NAMESPACE
     }
 
     /// The one Sidecar for a workload of these labels: that which selects it, else its namespace's, else the root
@@ -146,6 +159,10 @@ impl Intent {
                 self.destination_rules.push(destination_rule::read(document, spec, &mut source)?);
             }
             "Gateway" if is_ours => self.gateways.push(gateway::read(document, spec, &mut source)?),
+            "EnvoyFilter" if is_ours => self.envoy_filters.push(EnvoyFilter::read(document, spec, &mut source)?),
+            "RateLimit" if document.api_version == RATE_LIMIT => {
+                self.rate_limits.push(rate_limit::read(document, spec, &mut source)?);
+            }
             _ if gateway_api.add(document, spec, &mut source)? => {}
             _ => return Ok(self.pass_over(document)),
         }

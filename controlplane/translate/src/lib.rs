@@ -25,7 +25,9 @@ mod listener;
 mod locality;
 mod matches;
 mod names;
+mod patch;
 mod policy;
+mod rate_limit;
 mod retry;
 mod route;
 mod scope;
@@ -38,6 +40,7 @@ mod transport;
 mod value;
 
 pub use change::Change;
+pub use patch::patch;
 
 use config::Intent;
 use model::{Catalog, WorkloadIdentity};
@@ -62,6 +65,7 @@ pub fn translate(catalog: &Catalog, intent: &Intent, node: &Node, identity: &Wor
     add(type_url::ROUTE, route::resources(&scope));
     add(type_url::SECRET, secret::resources(&scope));
     add(type_url::NAME_TABLE, names::resources(&scope));
+    patch(intent, node, &mut snapshot);
     snapshot
 }
 
