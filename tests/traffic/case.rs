@@ -2,10 +2,11 @@
 
 use crate::http_case::HttpCase;
 use crate::stream_case::StreamCase;
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use config::Intent;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,9 @@ pub struct Case {
     /// Istio's resources, in the callers' cluster; `$NAME` stands for the address of the instance NAME.
     #[serde(default)]
     pub resources: String,
+    /// Files of Istio's own samples, below the folder that `ISTIO_DIR` names, each with texts that are replaced in it.
+    #[serde(default)]
+    pub samples: BTreeMap<String, BTreeMap<String, String>>,
     /// What is sent over HTTP, one after the other.
     #[serde(default)]
     pub requests: Vec<HttpCase>,
@@ -69,6 +73,9 @@ pub fn all() -> anyhow::Result<Vec<Case>> {
             serde_saphyr::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
         cases.extend(more);
     }
+    for case in &mut cases {
+        case.take_samples()?;
+    }
     let mut names = BTreeSet::new();
     if let Some(twice) = cases.iter().find(|case| !names.insert(&case.name)) {
         bail!("two cases are named {:?}", twice.name);
@@ -104,6 +111,21 @@ impl FromStr for Column {
 // === impl Case ===
 
 impl Case {
+    /// Adds the samples to the resources.
+    fn take_samples(&mut self) -> anyhow::Result<()> {
+        for (file, replaced) in &self.samples {
+            let folder = env::var("ISTIO_DIR").with_context(|| format!("{}: ISTIO_DIR is not set", self.name))?;
+            let path = Path::new(&folder).join(file);
+            let mut text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            for (from, to) in replaced {
+                ensure!(text.contains(from), "{}: no {from:?} in {file}", self.name);
+                text = text.replace(from, to);
+            }
+            self.resources = format!("{}\n---\n{text}", self.resources);
+        }
+        Ok(())
+    }
+
     /// The columns in which it is run.
     pub fn runs_in(&self, column: Column) -> bool {
         !self.differs.contains_key(&column) && (self.only.is_empty() || self.only.contains(&column))

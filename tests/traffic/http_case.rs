@@ -1,5 +1,6 @@
 //! A step of a case: HTTP requests that are all alike.
 
+use crate::case::Column;
 use crate::expect::Expect;
 use crate::value::Texts;
 use serde::Deserialize;
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct HttpCase {
-    /// The service's short name and port.
+    /// The service's short name and port; `$CALLER` stands for the caller's name.
     pub to: Target,
     /// What is asked for, if not the service by its full name and port.
     #[serde(default)]
@@ -57,6 +58,17 @@ fn few() -> usize {
 
 pub fn once() -> usize {
     1
+}
+
+// === impl HttpCase ===
+
+impl HttpCase {
+    /// As the caller of `column` asks it.
+    pub fn of_caller(&self, column: Column) -> Self {
+        let mut of_caller = self.clone();
+        of_caller.to.service = self.to.service.replace("$CALLER", &column.to_string());
+        of_caller
+    }
 }
 
 // === impl Target ===

@@ -5,7 +5,7 @@ use crate::case::Column;
 use crate::cluster::{Cluster, Tasks, Workload, start_store};
 use crate::ledger::Ledger;
 use crate::marker;
-use crate::service::{self, BEHIND, Instance};
+use crate::service::{self, BEHIND, Instance, OWN};
 use crate::stream;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -79,11 +79,13 @@ impl Mesh {
         if columns.contains(&Column::Sidecar) {
             let (workload, at) = mesh.caller("sidecar", range, 0)?;
             mesh.cluster.start_sidecar(&mut tasks, &workload)?;
+            start_own(&workload, ledger).await?;
             mesh.callers.push(Caller { column: Column::Sidecar, mesh: at, envoy: None });
         }
         if columns.contains(&Column::Envoy) {
             let (workload, at) = mesh.caller("envoy", range, 1)?;
             let log = mesh.cluster.start_envoy(&mut tasks, &workload, envoy)?;
+            start_own(&workload, ledger).await?;
             let look = EnvoyLook { admin: workload.admin(), log };
             mesh.callers.push(Caller { column: Column::Envoy, mesh: at, envoy: Some(look) });
         }
@@ -117,6 +119,7 @@ impl Mesh {
         let mut mesh = Self { callers: Vec::new(), cluster: west, marker, instances, tasks: Tasks::default() };
         let (workload, at) = mesh.caller("remote", range, 0)?;
         mesh.cluster.start_sidecar(&mut tasks, &workload)?;
+        start_own(&workload, ledger).await?;
         mesh.callers.push(Caller { column: Column::Remote, mesh: at, envoy: None });
         mesh.tasks = tasks;
         Ok(mesh)
@@ -168,6 +171,12 @@ async fn start_applications(instances: &[Instance], behind: u16, ledger: &Arc<Le
         }
     }
     Ok(())
+}
+
+/// The caller's own application.
+async fn start_own(workload: &Workload, ledger: &Arc<Ledger>) -> anyhow::Result<()> {
+    let at = SocketAddr::new(workload.address, OWN + BEHIND);
+    Ok(application::start(at, "own".to_owned(), ledger.clone()).await?)
 }
 
 async fn start_marker(address: IpAddr, ledger: &Arc<Ledger>) -> anyhow::Result<()> {

@@ -111,7 +111,8 @@ impl Rig {
     async fn steps(&self, case: &Case, caller: &Caller) -> Vec<String> {
         let mut wrong = Vec::new();
         for (index, step) in case.requests.iter().enumerate() {
-            let outcomes = ask::requests(caller.mesh, step, &self.numbers).await;
+            let step = step.of_caller(caller.column);
+            let outcomes = ask::requests(caller.mesh, &step, &self.numbers).await;
             let all = check::requests(&step.expect, &outcomes, &self.ledger).await;
             wrong.extend(all.into_iter().map(|each| format!("request {}: {each}", index + 1)));
         }

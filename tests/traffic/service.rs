@@ -8,6 +8,9 @@ pub const NAMESPACE: &str = "shop";
 /// What is added to a service's port where the application stands behind a sidecar.
 pub const BEHIND: u16 = 20_000;
 
+/// The port at which a caller's sidecar takes what is for the caller's own application.
+pub const OWN: u16 = 8000;
+
 /// A service.
 #[derive(Debug, Clone, Copy)]
 pub struct Service {
@@ -77,14 +80,29 @@ pub fn behind_sidecars(instances: &[Instance]) -> String {
     SERVICES.iter().map(entry).collect()
 }
 
-/// A caller's Sidecar resource: without root it binds the services' ports itself, at `mesh`.
+/// A caller's Sidecar resource: without root it binds the services' ports itself, at `mesh`. There it also takes what is
+/// for the caller's own application, directly in the clear, or as the service `own-NAME` with the mesh's mTLS.
 pub fn caller(name: &str, mesh: IpAddr) -> String {
     let mut text = header("Sidecar", name, "");
-    let _ = write!(text, "  workloadSelector: {{labels: {{caller: {name}}}}}\n  egress:\n");
+    let _ = write!(text, "  workloadSelector: {{labels: {{caller: {name}}}}}\n");
+    let _ = writeln!(
+        text,
+        "  ingress:\n  - {{port: {{number: {OWN}, name: in, protocol: HTTP}}, bind: {mesh}, defaultEndpoint: '0.0.0.0:{}'}}\n  egress:",
+        OWN + BEHIND
+    );
     for (number, protocol) in PORTS {
         let port = format!("{{number: {number}, name: p{number}, protocol: {protocol}}}");
         let _ = writeln!(text, "  - {{port: {port}, bind: {mesh}, captureMode: NONE, hosts: ['*/*']}}");
     }
+    text.push_str(&header("ServiceEntry", &format!("own-{name}"), ""));
+    let _ = write!(
+        text,
+        "  hosts: [own-{name}.{NAMESPACE}.svc.cluster.local]\n  location: MESH_INTERNAL\n  resolution: STATIC\n  \
+         ports: [{{number: 9080, name: http, protocol: HTTP, targetPort: {OWN}}}]\n  \
+         workloadSelector: {{labels: {{caller: {name}}}}}\n"
+    );
+    text.push_str(&header("WorkloadEntry", &format!("own-{name}"), ""));
+    let _ = writeln!(text, "  {{address: {mesh}, serviceAccount: client, labels: {{app: client, caller: {name}}}}}");
     text
 }
 

@@ -70,7 +70,8 @@ impl FileResolver for Roots {
         let mut source = fs::read_to_string(path).expect("it can be read");
         if name.starts_with("envoy/extensions/clusters/") {
             // Packages that a file imports by way of others hide nothing in protoc, but do in protox.
-            source = source.replace(" common.", " envoy.extensions.common.");
+            source =
+                source.replace(" common.dynamic_forward_proxy.", " envoy.extensions.common.dynamic_forward_proxy.");
         }
         File::from_source(name, &source)
     }
