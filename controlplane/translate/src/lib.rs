@@ -24,6 +24,7 @@ mod inbound;
 mod listener;
 mod locality;
 mod matches;
+mod mesh_default;
 mod names;
 mod patch;
 mod policy;
@@ -80,7 +81,10 @@ pub fn retranslate(
     identity: &WorkloadIdentity,
 ) -> Snapshot {
     match change.for_proxy(node, identity) {
-        Some(touched) => change::told(before, touched, catalog, intent, node, identity),
-        None => translate(catalog, intent, node, identity),
+        // What is made anew is not patched: patches of upstreams are for all of them.
+        Some(touched) if !(change::renews(touched) && patch::is_of_upstreams(intent)) => {
+            change::told(before, touched, catalog, intent, node, identity)
+        }
+        _ => translate(catalog, intent, node, identity),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::rate_limit;
 use config::{Intent, RateLimit};
-use envoyfilter::Patch;
+use envoyfilter::{ApplyTo, Patch};
 use xds::{Node, NodeKind, Snapshot, Software};
 
 /// Applies to `snapshot` what is wanted for `node`: rate limits of our own kind first, then EnvoyFilters in their order, of
@@ -18,6 +18,12 @@ pub fn patch(intent: &Intent, node: &Node, snapshot: &mut Snapshot) {
     let filters = selected.into_iter().filter(|patch| node.software != Software::Isthmus || patch.is_for_own);
     let patches: Vec<&Patch> = limits.iter().chain(filters).collect();
     envoyfilter::apply(&patches, node, snapshot);
+}
+
+/// Whether there are patches of upstreams.
+pub(crate) fn is_of_upstreams(intent: &Intent) -> bool {
+    let all = intent.envoy_filters.iter().flat_map(|filter| &filter.patches);
+    all.into_iter().any(|patch| patch.apply_to == ApplyTo::Cluster)
 }
 
 fn is_for(limit: &RateLimit, intent: &Intent, node: &Node) -> bool {

@@ -1,6 +1,7 @@
 //! What concerns one proxy: the services that it sees, and the ports on which it takes requests.
 
 use crate::edge::{Edge, Ports};
+use crate::mesh_default;
 use config::{
     CaptureMode, DefaultEndpoint, DestinationRule, EgressListener, Gateway, HostPattern, IngressListener, Intent,
     OutboundPolicy, PortPolicy, Server, Sidecar, Subset, VirtualService,
@@ -85,7 +86,7 @@ impl<'a> Scope<'a> {
             NodeKind::Router => edges(catalog, intent, node, identity),
         };
         Self {
-            inbound: inbound(catalog, node, identity, sidecar),
+            inbound: inbound(catalog, node, identity, sidecar, intent.mesh.inbound_to_loopback),
             routed: intent.mesh_services(&node.namespace).collect(),
             edges,
             ..Self::narrow(catalog, intent, node, identity, sidecar, services)
@@ -118,10 +119,11 @@ impl<'a> Scope<'a> {
             let found = intent.destination_rule_for(&node.namespace, &node.labels, &service.key)?;
             Some((&service.key.host, found))
         };
+        let own_policy = sidecar.and_then(|sidecar| sidecar.outbound_policy);
         Self {
             catalog,
             node,
-            policy: sidecar.and_then(|sidecar| sidecar.outbound_policy).unwrap_or(OutboundPolicy::AllowAny),
+            policy: own_policy.or(intent.mesh.outbound_policy).unwrap_or(OutboundPolicy::AllowAny),
             inbound: BTreeMap::new(),
             sidecar,
             rules: services.iter().filter_map(rule).collect(),
@@ -181,9 +183,11 @@ impl<'a> Scope<'a> {
 
     /// How `port` of `service`, or of its subset of this name, is spoken to.
     pub(crate) fn policy_of(&self, service: &Service, port: u16, subset: Option<&str>) -> PortPolicy {
-        let Some(rule) = self.rules.get(&service.key.host) else { return PortPolicy::default() };
-        let subset = subset.and_then(|name| rule.subset(name));
-        rule.policy.of_port(port, subset.map(|subset| &subset.policy))
+        let written = self.rules.get(&service.key.host).map(|rule| {
+            let subset = subset.and_then(|name| rule.subset(name));
+            rule.policy.of_port(port, subset.map(|subset| &subset.policy))
+        });
+        mesh_default::complete(written.unwrap_or_default(), &self.intent.mesh)
     }
 
     /// Whether the kernel brings traffic to this proxy.
@@ -299,6 +303,7 @@ fn inbound(
     node: &Node,
     identity: &WorkloadIdentity,
     sidecar: Option<&Sidecar>,
+    to_loopback: bool,
 ) -> BTreeMap<u16, Inbound> {
     if let Some(sidecar) = sidecar.filter(|sidecar| !sidecar.ingress.is_empty()) {
         let service = |port| served(catalog, node, identity).find(|(_, number, _, _)| *number == port);
@@ -308,12 +313,17 @@ fn inbound(
         };
         return sidecar.ingress.iter().map(|listener| (listener.port, inbound(listener))).collect();
     }
+    let address = |endpoint: &Endpoint| match own_address(endpoint, node) {
+        IpAddr::V4(_) if to_loopback => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) if to_loopback => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        own => own,
+    };
     let mut ports = BTreeMap::new();
     if node.kind == NodeKind::Router || node.interception == Interception::None {
         return ports;
     }
     for (service, number, port, endpoint) in served(catalog, node, identity) {
-        let target = Target::Socket(SocketAddr::new(own_address(endpoint, node), number));
+        let target = Target::Socket(SocketAddr::new(address(endpoint), number));
         let service = Some(service.key.host.clone());
         let inbound = Inbound { port: number, protocol: port.protocol, bind: None, target, service };
         ports.entry(number).or_insert(inbound);

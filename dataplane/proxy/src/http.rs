@@ -18,8 +18,8 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use routing::{
-    Abort, Action, Answer, Context, Crossing, Direction, Fault, Forward, HttpHandler, HttpVersion, RetryPolicy, Route,
-    RouteSource, RouteTarget, Upstream,
+    Abort, Action, Answer, Context, Crossing, Direction, Fault, Forward, HttpHandler, HttpVersion, Listener,
+    RetryPolicy, Route, RouteSource, RouteTarget, Upstream,
 };
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 /// What is known of a connection that carries requests.
 pub(crate) struct Caller {
     pub(crate) shared: Arc<Shared>,
+    /// The listener as it was when it came.
+    pub(crate) listener: Arc<Listener>,
     pub(crate) handler: HttpHandler,
     pub(crate) direction: Direction,
     /// Where it was going.

@@ -9,6 +9,7 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use routing::{Level, Limited, Limiter, Route, Ruling};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What answers are told of rate limits.
 #[derive(Default)]
@@ -34,7 +35,12 @@ impl Caller {
         route: &Route,
         headers: &mut HeaderMap,
     ) -> Result<Shown, Box<Response<ResponseBody>>> {
-        if !self.handler.is_limited() {
+        // A connection that is kept has the limits of its listener's newest form.
+        let table = self.shared.table.load();
+        let newest = table.listeners.get(&self.listener.name);
+        let newest = newest.filter(|newest| !Arc::ptr_eq(newest, &self.listener));
+        let handler = newest.and_then(|newest| newest.http(&self.handler.name)).unwrap_or(&self.handler);
+        if !handler.is_limited() {
             return Ok(Shown::default());
         }
         // Conditions on who asks are conditions on this field: nobody may claim it.
@@ -50,7 +56,7 @@ impl Caller {
             principal: self.principal.as_deref(),
             route: &route.name,
         };
-        let rulings = self.handler.rulings(route, &request, self.shared.now(), rand::random);
+        let rulings = handler.rulings(route, &request, self.shared.now(), rand::random);
         let context = self.context(asked, route);
         let mut shown = Shown::default();
         for (limiter, ruling) in rulings {

@@ -92,6 +92,8 @@ pub struct StreamHandler {
 /// How requests are handled.
 #[derive(Debug, Clone)]
 pub struct HttpHandler {
+    /// What its counters are called: its name within the listener.
+    pub name: Box<str>,
     /// Where they go.
     pub routes: RouteSource,
     /// Whether `x-forwarded-client-cert` is replaced by what the handshake proved.
@@ -197,6 +199,14 @@ impl Listener {
     /// All chains.
     pub fn chains(&self) -> impl Iterator<Item = &Chain> {
         self.chains.iter().chain(&self.otherwise)
+    }
+
+    /// How requests are handled under this name.
+    pub fn http(&self, name: &str) -> Option<&HttpHandler> {
+        self.chains().find_map(|chain| match &chain.handler {
+            Handler::Http(handler) if *handler.name == *name => Some(handler),
+            _ => None,
+        })
     }
 
     /// The names of the secrets that its chains need.
@@ -423,6 +433,7 @@ impl HttpHandler {
         };
         let sets = manager.forward_client_cert_details() == ForwardClientCertDetails::SanitizeSet;
         Ok(Self {
+            name: manager.stat_prefix.as_str().into(),
             routes,
             sets_client_certificate: sets,
             from_outside: manager.use_remote_address.as_ref().is_some_and(|flag| flag.value),
