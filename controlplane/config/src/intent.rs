@@ -152,8 +152,8 @@ impl Intent {
         let spec = match &document.resource {
             Resource::Other(spec) => spec,
             Resource::Secret(secret) => return self.add_credential(document, secret),
-            Resource::ConfigMap(data) if mesh_config::is_mesh(document) => {
-                self.mesh = mesh_config::read(document, data, &mut source)?;
+            Resource::ConfigMap(map) if mesh_config::is_mesh(document) => {
+                self.mesh = mesh_config::read(document, map, &mut source)?;
                 self.warnings.append(&mut source.warnings);
                 return Ok(true);
             }

@@ -5,7 +5,7 @@ use crate::connection_pool::keepalive;
 use crate::field::namespace;
 use crate::{Keepalive, LocalitySetting, OutboundPolicy, Retries, Visibility};
 use model::Namespace;
-use resource::{Document, Field, Node, Resource, ResourceError, Source, embedded};
+use resource::{ConfigMap, Document, Field, Resource, ResourceError, Source, embedded};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -98,6 +98,8 @@ const FIELDS: &[&str] = &[
     "tcpKeepalive",
 ];
 const NAME: &str = "istio";
+const KEY: &str = "mesh";
+const PATH: &str = "data.mesh";
 const NAMESPACE: &str = "istio-system";
 const LEAST: Duration = Duration::from_millis(1);
 
@@ -109,14 +111,12 @@ pub(crate) fn is_mesh(document: &Document) -> bool {
         && metadata.namespace.as_str() == NAMESPACE
 }
 
-/// The MeshConfig in `data`, the entries of the ConfigMap that `document` is.
-pub(crate) fn read(document: &Document, data: &Node, source: &mut Source) -> Result<MeshConfig, ResourceError> {
-    let entries = Field::new(&document.position.file, "data", data).members()?;
-    let Some((_, text)) = entries.into_iter().find(|(name, _)| *name == "mesh") else {
-        return Ok(MeshConfig::default());
-    };
-    let Some(tree) = embedded(&text)? else { return Ok(MeshConfig::default()) };
-    MeshConfig::read(&Field::new(&document.position.file, "data.mesh", &tree), source)
+/// The MeshConfig in `map`, the ConfigMap that `document` is.
+pub(crate) fn read(document: &Document, map: &ConfigMap, source: &mut Source) -> Result<MeshConfig, ResourceError> {
+    let Some(text) = map.texts.get(KEY) else { return Ok(MeshConfig::default()) };
+    let at = map.positions.get(KEY).unwrap_or(&document.position);
+    let Some(tree) = embedded(text, at, PATH)? else { return Ok(MeshConfig::default()) };
+    MeshConfig::read(&Field::new(&document.position.file, PATH, &tree), source)
 }
 
 // === impl MeshConfig ===

@@ -48,8 +48,9 @@ fn patch_type(
     for patch in patches {
         apply(patch, &mut messages);
     }
-    if let Some(known) = snapshot.by_type.get_mut(type_url) {
-        known.retain(|name, _| messages.contains_key(name));
+    let gone: Vec<_> = snapshot.get(type_url).keys().filter(|name| !messages.contains_key(*name)).cloned().collect();
+    for name in gone {
+        snapshot.remove(type_url, &name);
     }
     for (name, (message, _)) in messages.into_iter().filter(|(_, (_, changed))| *changed) {
         snapshot.insert(type_url, Resource::from_body(name, encode(&message).into()));

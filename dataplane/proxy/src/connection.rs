@@ -65,7 +65,7 @@ impl Connection {
 
     async fn hand_over(
         &self,
-        listener: &Listener,
+        listener: &Arc<Listener>,
         chain: &Chain,
         tcp: Replay,
         destination: SocketAddr,
@@ -104,6 +104,7 @@ impl Connection {
                 };
                 let caller = http::Caller {
                     shared: self.shared.clone(),
+                    listener: listener.clone(),
                     handler: HttpHandler::clone(handler),
                     direction: listener.direction,
                     destination,
