@@ -129,6 +129,10 @@ pub(crate) fn read(document: &Document, spec: &Node, source: &mut Source) -> Res
     let fields = at.fields(FIELDS)?;
     let context = context(&fields.get("context"))?;
     let status = fields.get("status").integer(400..=599, "an HTTP status, 400 to 599")?;
+    let tells_when = fields.get("retryAfter");
+    if tells_when.boolean()? == Some(true) && status.is_some_and(|status| status != 429) {
+        return Err(tells_when.refuse("nothing beside another status than 429"));
+    }
     let flag = |name: &str| Ok::<_, ResourceError>(fields.get(name).boolean()?.unwrap_or(false));
     let bucket = Some(fields.get("bucket")).filter(Field::is_present).map(|at| TokenBucket::read(&at)).transpose()?;
     let rules = rules(&fields.get("rules"), context, &document.metadata.namespace)?;

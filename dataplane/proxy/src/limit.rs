@@ -67,8 +67,10 @@ impl Caller {
                 Ruling::Refused(level) => {
                     let mut response = self.limited(asked, limiter);
                     limiter.response.apply(response.headers_mut(), Some(headers), &context);
-                    if limiter.tells_when {
-                        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds(level)));
+                    // As Envoy does it: of answers of this one status, and where nothing else is said.
+                    if limiter.tells_when && response.status() == StatusCode::TOO_MANY_REQUESTS {
+                        let wait = response.headers_mut().entry(RETRY_AFTER);
+                        wait.or_insert_with(|| HeaderValue::from(seconds(level).max(1)));
                     }
                     shown.0.extend(limiter.shows.then_some(level));
                     shown.add(response.headers_mut());

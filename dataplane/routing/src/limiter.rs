@@ -60,11 +60,14 @@ pub enum Ruling {
     Refused(Level),
 }
 
+/// A key, and its value unless that is left open.
+type OpenEntry = (Box<str>, Option<Box<str>>);
+
 /// A descriptor with values left open: each value has a bucket of its own.
 #[derive(Debug)]
 struct Open {
     /// Keys with the values that they must have.
-    entries: Vec<(Box<str>, Option<Box<str>>)>,
+    entries: Vec<OpenEntry>,
     bucket: TokenBucket,
     buckets: RwLock<HashMap<Descriptor, Arc<Used>>>,
     /// Counts what is used, for who was used last.
@@ -97,7 +100,7 @@ impl Limiter {
         let status = limit.status.as_ref().and_then(|status| u16::try_from(status.code).ok());
         let (mut buckets, mut open) = (HashMap::new(), Vec::new());
         for one in &limit.descriptors {
-            let settings = one.token_bucket.clone().ok_or("descriptors: token_bucket is expected")?;
+            let settings = one.token_bucket.ok_or("descriptors: token_bucket is expected")?;
             let made = bucket(&settings)?;
             if one.entries.iter().all(|entry| !entry.value.is_empty()) {
                 let key = one.entries.iter().map(|entry| (entry.key.as_str().into(), entry.value.as_str().into()));
@@ -201,7 +204,7 @@ impl Open {
 
     /// Takes from the bucket of `descriptor`, if it is one of these; whether there was a token, and what is left.
     fn take(&self, descriptor: &Descriptor, most: usize, now: Duration) -> Option<(bool, Level)> {
-        let fits = |(wanted, is): (&(Box<str>, Option<Box<str>>), &(Box<str>, Box<str>))| {
+        let fits = |(wanted, is): (&OpenEntry, &(Box<str>, Box<str>))| {
             wanted.0 == is.0 && wanted.1.as_ref().is_none_or(|value| *value == is.1)
         };
         if self.entries.len() != descriptor.len() || !self.entries.iter().zip(descriptor).all(fits) {
