@@ -15,7 +15,7 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use xds::{ClientSettings, Mode, Rejection, Resource, Sink, type_url};
+use xds::{ClientSettings, Mode, Node, Rejection, Resource, Sink, Software, type_url};
 
 /// Runs Envoy until `shutdown`.
 ///
@@ -27,7 +27,10 @@ pub async fn agent(settings: AgentProcess, shutdown: CancellationToken) -> anyho
     let own = [settings.envoy_admin.port(), settings.envoy_metrics.port()];
     let own_ports: Vec<u16> = settings.telemetry.ports().chain(own).collect();
     let name = &settings.workload.name;
-    let node = proxy::node(&settings.cluster, &settings.workload, name, own_ports.clone())?;
+    let node = Node {
+        software: Software::Envoy,
+        ..proxy::node(&settings.cluster, &settings.workload, name, own_ports.clone())?
+    };
     let mut metrics = prometheus_client::registry::Registry::default();
     let zone = Arc::new(ArcSwap::from_pointee(Zone::default()));
     let names = proxy::names(settings.dns.as_ref(), &zone, &mut metrics, &shutdown).await?;

@@ -65,6 +65,7 @@ pub(super) fn node(
         service_account: workload.service_account.clone(),
         interception,
         own_ports,
+        software: xds::Software::Isthmus,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }

@@ -3,7 +3,7 @@
 use crate::http_case::{HttpCase, Target};
 use crate::raw_case::RawCase;
 use crate::stream_case::StreamCase;
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use config::Intent;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +42,9 @@ pub struct Case {
     /// Files of more resources: of this folder, or of Istio's samples, which `ISTIO_DIR` has.
     #[serde(default)]
     files: Vec<String>,
+    /// Files of Istio's own samples, below the folder that `ISTIO_DIR` names, each with texts that are replaced in it.
+    #[serde(default)]
+    pub samples: BTreeMap<String, BTreeMap<String, String>>,
     /// What is sent over HTTP, one after the other.
     #[serde(default)]
     pub requests: Vec<HttpCase>,
@@ -81,7 +84,7 @@ pub fn all() -> anyhow::Result<Vec<Case>> {
         let more: Vec<Case> =
             serde_saphyr::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
         for mut case in more {
-            if case.read_files()? {
+            if case.read_files()? && case.take_samples()? {
                 cases.push(case);
             }
         }
@@ -139,6 +142,21 @@ impl Case {
             let path = folder.join(name);
             let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
             self.resources = [self.resources.as_str(), &text].join("\n---\n");
+        }
+        Ok(true)
+    }
+
+    /// Adds the samples to the resources; whether all were to be found.
+    fn take_samples(&mut self) -> anyhow::Result<bool> {
+        for (file, replaced) in &self.samples {
+            let Some(folder) = std::env::var_os("ISTIO_DIR") else { return Ok(false) };
+            let path = Path::new(&folder).join(file);
+            let mut text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            for (from, to) in replaced {
+                ensure!(text.contains(from), "{}: no {from:?} in {file}", self.name);
+                text = text.replace(from, to);
+            }
+            self.resources = format!("{}\n---\n{text}", self.resources);
         }
         Ok(true)
     }

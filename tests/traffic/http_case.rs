@@ -1,5 +1,6 @@
 //! A step of a case: HTTP requests that are all alike.
 
+use crate::case::Column;
 use crate::expect::Expect;
 use crate::tls::TlsCase;
 use crate::value::Texts;
@@ -10,7 +11,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct HttpCase {
-    /// The service's short name and port; `gateway` and a port is the gateway itself.
+    /// The service's short name and port; `gateway` and a port is the gateway itself, and `$CALLER` stands for the
+    /// caller's name.
     pub to: Target,
     /// What is asked for, if not the service by its full name and port.
     #[serde(default)]
@@ -68,6 +70,17 @@ pub fn once() -> usize {
 
 /// What stands for the gateway where a service's name may stand.
 const GATEWAY: &str = "gateway";
+
+// === impl HttpCase ===
+
+impl HttpCase {
+    /// As the caller of `column` asks it.
+    pub fn of_caller(&self, column: Column) -> Self {
+        let mut of_caller = self.clone();
+        of_caller.to.service = self.to.service.replace("$CALLER", &column.to_string());
+        of_caller
+    }
+}
 
 // === impl Target ===
 

@@ -9,7 +9,7 @@ use crate::ledger::Ledger;
 use crate::marker;
 use crate::outside;
 use crate::pki::Pki;
-use crate::service::{self, BEHIND, EDGE, Instance, NAMESPACE};
+use crate::service::{self, BEHIND, EDGE, INGRESS, Instance, NAMESPACE};
 use crate::stream;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -164,7 +164,9 @@ impl Mesh {
     /// so.
     async fn add(&mut self, caller: Caller, ledger: &Arc<Ledger>) -> anyhow::Result<()> {
         let at = |port: u16| SocketAddr::new(caller.own, port + BEHIND);
-        application::start(at(8080), OWN.to_owned(), ledger.clone()).await?;
+        for port in [8080, INGRESS] {
+            application::start(at(port), OWN.to_owned(), ledger.clone()).await?;
+        }
         stream::start_plain(at(5000), OWN.to_owned()).await?;
         self.callers.push(caller);
         Ok(())

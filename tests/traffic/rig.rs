@@ -132,9 +132,9 @@ impl Rig {
         // Listeners of Envoy's open when all that they need has come, whatever else has come before.
         let mut opened = !case.asks_gateway();
         for (index, step) in case.requests.iter().enumerate() {
-            let patience = if opened { Duration::ZERO } else { OPENING };
+            let (patience, step) = (if opened { Duration::ZERO } else { OPENING }, step.of_caller(caller.column));
             opened = true;
-            let all = until("as expected", patience, async || self.request(caller, step).await).await;
+            let all = until("as expected", patience, async || self.request(caller, &step).await).await;
             wrong.extend(all.err().map(|error| format!("request {}: {error:#}", index + 1)));
         }
         let raw = join_all(case.raw.iter().map(|step| raw::talk(caller.mesh, step, &self.numbers, &self.ledger))).await;

@@ -10,6 +10,9 @@ pub const EDGE: &str = "edge";
 /// What is added to a service's port where the application stands behind a sidecar.
 pub const BEHIND: u16 = 20_000;
 
+/// The port at which a caller's sidecar takes what is for the caller's own application.
+pub const INGRESS: u16 = 8000;
+
 /// A service.
 #[derive(Debug, Clone, Copy)]
 pub struct Service {
@@ -79,8 +82,9 @@ pub fn behind_sidecars(instances: &[Instance]) -> String {
     SERVICES.iter().map(entry).collect()
 }
 
-/// A caller's Sidecar resource: without root it binds the services' ports itself, at `mesh`. Or what a case says
-/// (`spec`), the workload being at `own`.
+/// A caller's Sidecar resource: without root it binds the services' ports itself, at `mesh`. There it also takes what is
+/// for the caller's own application, directly in the clear, or as the service `own-NAME` with the mesh's mTLS. Or what a
+/// case says (`spec`), the workload being at `own`.
 pub fn caller(name: &str, mesh: IpAddr, own: IpAddr, spec: Option<&str>) -> String {
     let mut text = header("Sidecar", name, "");
     let _ = writeln!(text, "  workloadSelector: {{labels: {{caller: {name}}}}}");
@@ -89,11 +93,28 @@ pub fn caller(name: &str, mesh: IpAddr, own: IpAddr, spec: Option<&str>) -> Stri
         spec.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
         return text;
     }
-    text.push_str("  egress:\n");
+    let _ = writeln!(
+        text,
+        "  ingress:\n  - {{port: {{number: {INGRESS}, name: in, protocol: HTTP}}, bind: {mesh}, defaultEndpoint: '0.0.0.0:{}'}}\n  egress:",
+        INGRESS + BEHIND
+    );
     for (number, protocol) in PORTS {
         let port = format!("{{number: {number}, name: p{number}, protocol: {protocol}}}");
         let _ = writeln!(text, "  - {{port: {port}, bind: {mesh}, captureMode: NONE, hosts: ['*/*']}}");
     }
+    text.push_str(&header("ServiceEntry", &format!("own-{name}"), ""));
+    let _ = write!(
+        text,
+        "  hosts: [own-{name}.{NAMESPACE}.svc.cluster.local]\n  location: MESH_INTERNAL\n  resolution: STATIC\n  \
+         ports: [{{number: 9080, name: http, protocol: HTTP, targetPort: {INGRESS}}}]\n  \
+         workloadSelector: {{labels: {{caller: {name}}}}}\n"
+    );
+    text.push_str(&header("WorkloadEntry", &format!("own-{name}"), ""));
+    let _ = writeln!(text, "  {{address: {mesh}, serviceAccount: client, labels: {{app: client, caller: {name}}}}}");
+    // A case must not meet the configuration of the one before, which a connection that is kept may still have.
+    text.push_str(&header("DestinationRule", &format!("own-{name}"), ""));
+    let pool = "{http: {maxRequestsPerConnection: 1}}";
+    let _ = writeln!(text, "  {{host: own-{name}, trafficPolicy: {{connectionPool: {pool}}}}}");
     text
 }
 

@@ -112,7 +112,7 @@ fn upgrade(at: &Field<'_>) -> Result<Option<bool>, ResourceError> {
     }
 }
 
-fn keepalive(at: &Field<'_>) -> Result<Option<Keepalive>, ResourceError> {
+pub(crate) fn keepalive(at: &Field<'_>) -> Result<Option<Keepalive>, ResourceError> {
     if !at.is_present() {
         return Ok(None);
     }

@@ -2,19 +2,23 @@
 
 use crate::gateway_api::GatewayApi;
 use crate::{
-    BackendTls, ClientTls, Credential, DestinationRule, Gateway, Sidecar, VirtualService, delegate, destination_rule,
-    gateway, gateway_conflict, sidecar, virtual_service,
+    BackendTls, ClientTls, Credential, DefaultExport, DestinationRule, Gateway, MeshConfig, RateLimit, Sidecar,
+    VirtualService, Visibility, delegate, destination_rule, gateway, gateway_conflict, mesh_config, proxy_config,
+    rate_limit, sidecar, virtual_service,
 };
+use envoyfilter::EnvoyFilter;
 use model::{Host, Namespace, ServiceKey};
-use resource::{Document, Resource, ResourceError, Secret, Source, Warning};
+use resource::{Document, Resource, ResourceError, Secret, Source, Value, Warning};
 use std::collections::BTreeMap;
 
-/// The namespace whose resources are for the whole mesh.
-pub const ROOT_NAMESPACE: &str = "istio-system";
+/// The namespace whose resources are for the whole mesh, unless it says otherwise.
+const ROOT_NAMESPACE: &str = "istio-system";
 
 /// What is wanted: the second of the five values. Replaced whole, never changed in place.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Intent {
+    /// What holds for the whole mesh unless a resource says otherwise.
+    pub mesh: MeshConfig,
     /// The Sidecar resources, in the order of the documents.
     pub sidecars: Vec<Sidecar>,
     /// The VirtualServices, delegations resolved, in the order of the documents.
@@ -23,6 +27,10 @@ pub struct Intent {
     pub destination_rules: Vec<DestinationRule>,
     /// The Gateways, in the order of the documents.
     pub gateways: Vec<Gateway>,
+    /// The RateLimits, in the order of the documents.
+    pub rate_limits: Vec<RateLimit>,
+    /// The EnvoyFilters, in the order of the documents.
+    pub envoy_filters: Vec<EnvoyFilter>,
     /// What gateways show and trust, by the Secret's namespace and name.
     pub credentials: BTreeMap<(Namespace, String), Credential>,
     /// Whether a DestinationRule has zones share requests.
@@ -33,8 +41,11 @@ pub struct Intent {
     pub warnings: Vec<Warning>,
 }
 
+/// The group and version of the kinds that are Isthmus's own.
+const RATE_LIMIT: &str = "networking.isthmus.io/v1alpha1";
 /// The groups whose kinds steer a mesh: what we do not know of them is worth a warning.
-const STEERING: [&str; 7] = [
+const STEERING: [&str; 8] = [
+    "networking.isthmus.io/",
     "networking.istio.io/",
     "security.istio.io/",
     "telemetry.istio.io/",
@@ -83,7 +94,10 @@ impl Intent {
         let mut errors = Vec::new();
         let mut gateway_api = GatewayApi::default();
         let mut taken: BTreeMap<(&str, &str, &Namespace, &str), &Document> = BTreeMap::new();
-        for document in documents {
+        // What holds for the whole mesh comes first: others are read by it.
+        let (mesh, others): (Vec<&Document>, Vec<&Document>) =
+            documents.iter().partition(|document| mesh_config::is_mesh(document));
+        for document in mesh.into_iter().chain(others) {
             gateway_api.note(document);
             match intent.add(document, &mut gateway_api) {
                 Ok(false) => {}
@@ -101,11 +115,16 @@ impl Intent {
         (intent, gateway_api, errors)
     }
 
+    /// The namespace whose resources are for the whole mesh.
+    pub fn root_namespace(&self) -> &str {
+        self.mesh.root_namespace.as_ref().map_or(ROOT_NAMESPACE, Namespace::as_str)
+    }
+
     /// The one Sidecar for a workload of these labels: that which selects it, else its namespace's, else the root
     /// namespace's. Among equals the first wins.
     pub fn sidecar_for(&self, namespace: &Namespace, labels: &BTreeMap<String, String>) -> Option<&Sidecar> {
         let here = || self.sidecars.iter().filter(|sidecar| sidecar.namespace == *namespace);
-        let root = || self.sidecars.iter().filter(|sidecar| sidecar.namespace.as_str() == ROOT_NAMESPACE);
+        let root = || self.sidecars.iter().filter(|sidecar| sidecar.namespace.as_str() == self.root_namespace());
         let is_general = |sidecar: &&Sidecar| sidecar.workload_selector.is_none();
         here()
             .find(|sidecar| sidecar.workload_selector.as_ref().is_some_and(|wanted| bears(labels, wanted)))
@@ -155,7 +174,7 @@ impl Intent {
             let here = self.destination_rules.iter().filter(|rule| rule.namespace.as_str() == at).filter(is_for);
             here.collect::<Vec<_>>().into_iter().rev().max_by_key(rank)
         };
-        of(namespace.as_str()).or_else(|| of(service.namespace.as_str())).or_else(|| of(ROOT_NAMESPACE))
+        of(namespace.as_str()).or_else(|| of(service.namespace.as_str())).or_else(|| of(self.root_namespace()))
     }
 
     /// TLS that the owner of `host` asks for at its port of this name: what is said of the port, or else of all.
@@ -167,22 +186,40 @@ impl Intent {
 
     /// Takes in one document; whether it is of a kind that is honoured.
     fn add(&mut self, document: &Document, gateway_api: &mut GatewayApi) -> Result<bool, ResourceError> {
+        let mut source = Source::new(&document.position.file);
         let spec = match &document.resource {
             Resource::Other(spec) => spec,
             Resource::Secret(secret) => return self.add_credential(document, secret),
+            Resource::ConfigMap(map) if mesh_config::is_mesh(document) => {
+                self.mesh = mesh_config::read(document, map, &mut source)?;
+                self.warnings.append(&mut source.warnings);
+                return Ok(true);
+            }
             _ => return Ok(false),
         };
-        let mut source = Source::new(&document.position.file);
+        let says_who = spec.get("exportTo").is_some_and(|export| export.value != Value::Null);
+        let unless_said = |read: Visibility, default: &DefaultExport| {
+            if says_who { read } else { default.of(&document.metadata.namespace) }
+        };
         let is_ours = document.api_version.starts_with("networking.istio.io/");
         match document.kind.as_str() {
             "Sidecar" if is_ours => self.sidecars.push(sidecar::read(document, spec, &mut source)?),
             "VirtualService" if is_ours => {
-                self.virtual_services.push(virtual_service::read(document, spec, &mut source)?);
+                let mut read = virtual_service::read(document, spec, &mut source)?;
+                read.export_to = unless_said(read.export_to, &self.mesh.virtual_service_export);
+                self.virtual_services.push(read);
             }
             "DestinationRule" if is_ours => {
-                self.destination_rules.push(destination_rule::read(document, spec, &mut source)?);
+                let mut read = destination_rule::read(document, spec, &mut source)?;
+                read.export_to = unless_said(read.export_to, &self.mesh.destination_rule_export);
+                self.destination_rules.push(read);
             }
             "Gateway" if is_ours => self.gateways.push(gateway::read(document, spec, &mut source)?),
+            "ProxyConfig" if is_ours => proxy_config::check(document, spec, &mut source)?,
+            "EnvoyFilter" if is_ours => self.envoy_filters.push(EnvoyFilter::read(document, spec, &mut source)?),
+            "RateLimit" if document.api_version == RATE_LIMIT => {
+                self.rate_limits.push(rate_limit::read(document, spec, &mut source)?);
+            }
             _ if gateway_api.add(document, spec, &mut source)? => {}
             _ => return Ok(self.pass_over(document)),
         }

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tonic::Status;
 use translate::translate;
-use xds::{Event, Interception, Node, NodeKind, Snapshot, Source, type_url};
+use xds::{Event, Interception, Node, NodeKind, Snapshot, Software, Source, type_url};
 
 /// The connected proxies. Cheap to clone.
 #[derive(Clone)]
@@ -63,6 +63,8 @@ struct Inputs {
     network: String,
     locality: Locality,
     own_ports: Vec<u16>,
+    software: Software,
+    version: String,
 }
 
 /// Proxies to be told the same.
@@ -299,6 +301,8 @@ impl Inputs {
             network: node.network.clone(),
             locality: node.locality.clone(),
             own_ports: node.own_ports.clone(),
+            software: node.software,
+            version: node.version.clone(),
         }
     }
 }

@@ -165,6 +165,9 @@ fn read(documents: &[Document], errors: &watch::Sender<Arc<Vec<ResourceError>>>)
     match Intent::from_documents(documents) {
         Ok(intent) => {
             errors.send_replace(Arc::default());
+            for warning in &intent.warnings {
+                tracing::warn!(%warning, "configuration that is not honoured");
+            }
             Some(Arc::new(intent))
         }
         Err(wrong) => {

@@ -84,6 +84,11 @@ impl Change {
     }
 }
 
+/// Whether upstreams are made anew, beside their endpoints.
+pub(crate) fn renews(touched: &[Touched]) -> bool {
+    touched.iter().any(|one| one.upstreams)
+}
+
 /// `before` with what `touched` makes different.
 pub(crate) fn told(
     before: &Snapshot,

@@ -25,7 +25,7 @@ pub(crate) fn default(scope: &Scope<'_>, service: &Service, port: &Port) -> Rout
     let policy = scope.policy_of(service, port.number, None);
     let action = envoy::RouteAction {
         timeout: time(Duration::ZERO),
-        retry_policy: retry::policy(None),
+        retry_policy: retry::policy(scope.intent.mesh.retries.as_ref()),
         hash_policy: hash::policy(&policy).into_iter().collect(),
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster::outbound_name(service, port))),
         ..Default::default()
@@ -117,7 +117,7 @@ fn forward(
     let authority = rewrite.authority.or(mutations.authority.take());
     envoy::RouteAction {
         timeout: time(route.timeout.unwrap_or_default()),
-        retry_policy: retry::policy(route.retries.as_ref()),
+        retry_policy: retry::policy(route.retries.as_ref().or(scope.intent.mesh.retries.as_ref())),
         prefix_rewrite: rewrite.uri.unwrap_or_default(),
         regex_rewrite,
         host_rewrite_specifier: authority.map(HostRewriteSpecifier::HostRewriteLiteral),

@@ -24,8 +24,11 @@ mod inbound;
 mod listener;
 mod locality;
 mod matches;
+mod mesh_default;
 mod names;
+mod patch;
 mod policy;
+mod rate_limit;
 mod retry;
 mod route;
 mod scope;
@@ -39,6 +42,7 @@ mod value;
 mod zone;
 
 pub use change::Change;
+pub use patch::patch;
 
 use config::Intent;
 use model::{Catalog, WorkloadIdentity};
@@ -63,6 +67,7 @@ pub fn translate(catalog: &Catalog, intent: &Intent, node: &Node, identity: &Wor
     add(type_url::ROUTE, route::resources(&scope));
     add(type_url::SECRET, secret::resources(&scope));
     add(type_url::NAME_TABLE, names::resources(&scope));
+    patch(intent, node, &mut snapshot);
     snapshot
 }
 
@@ -77,7 +82,10 @@ pub fn retranslate(
     identity: &WorkloadIdentity,
 ) -> Snapshot {
     match change.for_proxy(node, identity, intent) {
-        Some(touched) => change::told(before, touched, catalog, intent, node, identity),
-        None => translate(catalog, intent, node, identity),
+        // What is made anew is not patched: patches of upstreams are for all of them.
+        Some(touched) if !(change::renews(touched) && patch::is_of_upstreams(intent)) => {
+            change::told(before, touched, catalog, intent, node, identity)
+        }
+        _ => translate(catalog, intent, node, identity),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::cluster::{BLACK_HOLE, PASSTHROUGH};
 use crate::scope::{INBOUND_PORT, OUTBOUND_PORT, Scope};
-use crate::value::{flag, milliseconds, number, socket};
+use crate::value::{flag, milliseconds, number, socket, time};
 use crate::{edge, filter, http_route, inbound, stream};
 use api::envoy::envoy::config::core::v3::TrafficDirection;
 use api::envoy::envoy::config::listener::v3 as envoy;
@@ -132,7 +132,9 @@ fn captured(scope: &Scope<'_>, listeners: &mut Listeners) {
 fn one_service(scope: &Scope<'_>, listener: envoy::Listener, service: &Service, port: &Port) -> envoy::Listener {
     match port.protocol {
         Protocol::Tls => by_server_name(scope, listener, &[(service, port)]),
-        Protocol::Auto => detect(listener, detected_name(service, port), stream::tcp(scope, service, port).otherwise),
+        Protocol::Auto => {
+            detect(scope, listener, detected_name(service, port), stream::tcp(scope, service, port).otherwise)
+        }
         _ => bytes(listener, stream::tcp(scope, service, port)),
     }
 }
@@ -159,7 +161,8 @@ fn by_server_name(scope: &Scope<'_>, listener: envoy::Listener, services: &[(&Se
 }
 
 /// HTTP in the clear goes by the routes of that name, all else as bytes.
-fn detect(listener: envoy::Listener, routes: String, otherwise: envoy::Filter) -> envoy::Listener {
+fn detect(scope: &Scope<'_>, listener: envoy::Listener, routes: String, otherwise: envoy::Filter) -> envoy::Listener {
+    let asked = scope.intent.mesh.detection_timeout;
     let http = envoy::FilterChainMatch {
         transport_protocol: RAW.to_owned(),
         application_protocols: PLAIN_HTTP.map(str::to_owned).into(),
@@ -167,7 +170,7 @@ fn detect(listener: envoy::Listener, routes: String, otherwise: envoy::Filter) -
     };
     envoy::Listener {
         listener_filters: vec![filter::tls_inspector(), filter::http_inspector()],
-        listener_filters_timeout: milliseconds(DETECTION_TIMEOUT_MS),
+        listener_filters_timeout: asked.and_then(time).or(milliseconds(DETECTION_TIMEOUT_MS)),
         continue_on_listener_filters_timeout: true,
         filter_chains: vec![chain(http, filter::http_outbound(format!("outbound_{}", listener.name), routes))],
         default_filter_chain: Some(chain(envoy::FilterChainMatch::default(), otherwise)),
@@ -195,7 +198,7 @@ fn bound(scope: &Scope<'_>, egress: &EgressListener, number: u16) -> envoy::List
             let http = filter::http_outbound(format!("outbound_{name}"), name);
             envoy::Listener { filter_chains: vec![chain(all, http)], ..listener }
         }
-        Protocol::Auto => detect(listener, name, streams().otherwise),
+        Protocol::Auto => detect(scope, listener, name, streams().otherwise),
         Protocol::Tls => {
             let named: Vec<_> = of_number(|protocol| protocol == Protocol::Tls).collect();
             let refused = chain(all, filter::tcp(BLACK_HOLE.to_owned()));

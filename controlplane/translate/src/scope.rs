@@ -1,6 +1,7 @@
 //! What concerns one proxy: the services that it sees, and the ports on which it takes requests.
 
 use crate::edge::{Edge, Ports};
+use crate::mesh_default;
 use config::{
     CaptureMode, ConnectionPool, DefaultEndpoint, Destination, DestinationRule, EgressListener, Gateway, HostPattern,
     IngressListener, Intent, OutboundPolicy, PortPolicy, Server, ServerTls, Sidecar, Subset, VirtualService,
@@ -122,10 +123,11 @@ impl<'a> Scope<'a> {
             let found = intent.destination_rule_for(&node.namespace, &node.labels, &service.key)?;
             Some((&service.key.host, found))
         };
+        let own_policy = sidecar.and_then(|sidecar| sidecar.outbound_policy);
         Self {
             catalog,
             node,
-            policy: sidecar.and_then(|sidecar| sidecar.outbound_policy).unwrap_or(OutboundPolicy::AllowAny),
+            policy: own_policy.or(intent.mesh.outbound_policy).unwrap_or(OutboundPolicy::AllowAny),
             inbound: BTreeMap::new(),
             sidecar,
             rules: services.iter().filter_map(rule).collect(),
@@ -199,7 +201,7 @@ impl<'a> Scope<'a> {
             let name = service.port(port).map(|port| port.name.as_str());
             policy.tls = self.intent.backend_tls_for(&service.key.host, name).cloned();
         }
-        policy
+        mesh_default::complete(policy, &self.intent.mesh)
     }
 
     /// How it takes TLS at ports of its own.
@@ -364,12 +366,18 @@ fn inbound(
         };
         return sidecar.ingress.iter().map(|listener| (listener.port, inbound(listener))).collect();
     }
+    let to_loopback = intent.mesh.inbound_to_loopback;
+    let address = |endpoint: &Endpoint| match own_address(endpoint, node) {
+        IpAddr::V4(_) if to_loopback => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) if to_loopback => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        own => own,
+    };
     let mut ports = BTreeMap::new();
     if node.kind == NodeKind::Router || node.interception == Interception::None {
         return ports;
     }
     for (service, number, port, endpoint) in served(catalog, node, identity) {
-        let target = Target::Socket(SocketAddr::new(own_address(endpoint, node), number));
+        let target = Target::Socket(SocketAddr::new(address(endpoint), number));
         ports.entry(number).or_insert_with(|| Inbound {
             port: number,
             protocol: port.protocol,

@@ -86,7 +86,7 @@ impl Connection {
 
     async fn hand_over(
         &self,
-        listener: &Listener,
+        listener: &Arc<Listener>,
         chain: &Chain,
         tcp: Replay,
         destination: SocketAddr,
@@ -125,6 +125,7 @@ impl Connection {
                 };
                 let caller = http::Caller {
                     shared: self.shared.clone(),
+                    listener: listener.clone(),
                     handler: HttpHandler::clone(handler),
                     direction: listener.direction,
                     destination,
@@ -133,6 +134,7 @@ impl Connection {
                     held: self.held.clone(),
                     requests: Arc::default(),
                     over_tls: stream.tls().is_some(),
+                    principal: peer.as_ref().map(ToString::to_string),
                     inbound: (listener.direction == Direction::Inbound)
                         .then(|| self.shared.telemetry.inbound(&self.served(handler), peer.as_ref())),
                 };

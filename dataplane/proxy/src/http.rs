@@ -21,8 +21,8 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use routing::{
-    Abort, Action, Answer, Context, Crossing, Direction, Fault, Forward, HttpHandler, HttpVersion, RetryPolicy, Route,
-    RouteSource, RouteTarget, Upstream,
+    Abort, Action, Answer, Context, Crossing, Direction, Fault, Forward, HttpHandler, HttpVersion, Listener,
+    RetryPolicy, Route, RouteSource, RouteTarget, Upstream,
 };
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -33,6 +33,8 @@ use std::time::{Duration, Instant};
 /// What is known of a connection that carries requests.
 pub(crate) struct Caller {
     pub(crate) shared: Arc<Shared>,
+    /// The listener as it was when it came.
+    pub(crate) listener: Arc<Listener>,
     pub(crate) handler: HttpHandler,
     pub(crate) direction: Direction,
     /// Where it was going.
@@ -44,6 +46,8 @@ pub(crate) struct Caller {
     pub(crate) held: Held,
     /// Those that came over the connection.
     pub(crate) requests: Arc<Requests>,
+    /// Who it proved to be.
+    pub(crate) principal: Option<String>,
     /// What requests to the workload are counted in.
     pub(crate) inbound: Option<Arc<Series>>,
 }
@@ -97,6 +101,18 @@ impl Caller {
         let Some(route) = self.route(&asked, request.headers()) else {
             return self.refuse(&asked, StatusCode::NOT_FOUND, Flag::NoRoute, String::new());
         };
+        match self.admit(&asked, &route, request.headers_mut()) {
+            Err(refused) => *refused,
+            Ok(shown) => {
+                let mut response = self.take(request, asked, &route).await;
+                shown.add(response.headers_mut());
+                response
+            }
+        }
+    }
+
+    /// Does with a request what its route says.
+    async fn take(&self, request: Request<Incoming>, asked: Asked, route: &Route) -> Response<ResponseBody> {
         if let Some(fault) = &route.fault
             && let Some(refused) = self.fail(fault, &asked).await
         {
@@ -109,12 +125,12 @@ impl Caller {
             _ => None,
         };
         let mut response = match &route.action {
-            Action::Forward(forward) => self.forward(request, asked, &route, forward).await,
+            Action::Forward(forward) => self.forward(request, asked, route, forward).await,
             Action::Redirect(redirect) => {
                 let location = route.location(redirect, &asked.view(request.headers()));
-                self.local(&asked, &route, redirect.status, location.parse().ok(), request.headers())
+                self.local(&asked, route, redirect.status, location.parse().ok(), request.headers())
             }
-            Action::Answer(answer) => self.direct(&asked, &route, answer, request.headers()),
+            Action::Answer(answer) => self.direct(&asked, route, answer, request.headers()),
         };
         if let Some((cors, origin)) = origin {
             cors.allow(response.headers_mut(), &origin);
@@ -333,7 +349,7 @@ impl Caller {
         }
     }
 
-    fn context<'a>(&self, asked: &'a Asked, route: &'a Route) -> Context<'a> {
+    pub(crate) fn context<'a>(&self, asked: &'a Asked, route: &'a Route) -> Context<'a> {
         Context {
             line: (asked.method.as_str(), asked.authority.as_str(), asked.path.as_str()),
             remote: self.address,
@@ -414,11 +430,11 @@ impl Caller {
         Between { source: self.address, destination: self.destination }
     }
 
-    fn series(&self) -> Arc<Series> {
+    pub(crate) fn series(&self) -> Arc<Series> {
         self.inbound.clone().unwrap_or_else(|| self.shared.telemetry.nowhere())
     }
 
-    fn refuse(&self, asked: &Asked, status: StatusCode, flag: Flag, why: String) -> Response<ResponseBody> {
+    pub(crate) fn refuse(&self, asked: &Asked, status: StatusCode, flag: Flag, why: String) -> Response<ResponseBody> {
         asked.refuse(&self.series(), status, flag, why)
     }
 }

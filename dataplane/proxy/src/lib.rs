@@ -25,6 +25,7 @@ mod headers;
 mod hello;
 mod http;
 mod http2;
+mod limit;
 mod listen;
 mod material;
 mod open;

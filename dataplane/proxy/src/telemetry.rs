@@ -62,6 +62,7 @@ pub(crate) enum Flag {
     Fault,
     UpstreamProtocol,
     DownstreamProtocol,
+    RateLimited,
 }
 
 /// What a request is counted as.
@@ -408,6 +409,7 @@ impl Flag {
             Self::Fault => "FI",
             Self::UpstreamProtocol => "UPE",
             Self::DownstreamProtocol => "DPE",
+            Self::RateLimited => "RL",
         }
     }
 }

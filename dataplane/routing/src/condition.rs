@@ -29,8 +29,9 @@ pub(crate) enum PathMatch {
     Regex(Regex),
 }
 
+/// A condition on a field.
 #[derive(Debug, Clone)]
-struct FieldMatch {
+pub(crate) struct FieldMatch {
     name: FieldName,
     /// None: it is there.
     wanted: Option<TextMatch>,
@@ -47,8 +48,9 @@ enum FieldName {
     Path,
 }
 
+/// A condition on a parameter of the query.
 #[derive(Debug, Clone)]
-struct QueryMatch {
+pub(crate) struct QueryMatch {
     name: Box<str>,
     /// None: it is there.
     wanted: Option<TextMatch>,
@@ -125,7 +127,7 @@ impl PathMatch {
 // === impl FieldMatch ===
 
 impl FieldMatch {
-    fn parse(matcher: &proto::HeaderMatcher) -> Result<Self, String> {
+    pub(crate) fn parse(matcher: &proto::HeaderMatcher) -> Result<Self, String> {
         let mut inverted = matcher.invert_match;
         let wanted = match &matcher.header_match_specifier {
             None => None,
@@ -146,7 +148,7 @@ impl FieldMatch {
         Ok(Self { name, wanted, inverted, missing_is_empty: matcher.treat_missing_header_as_empty })
     }
 
-    fn matches(&self, asked: &Asked<'_>) -> bool {
+    pub(crate) fn matches(&self, asked: &Asked<'_>) -> bool {
         let Some(wanted) = &self.wanted else { return self.name.is_there(asked) != self.inverted };
         if !self.name.is_there(asked) {
             return self.missing_is_empty && wanted.matches("") != self.inverted;
@@ -190,7 +192,7 @@ pub(crate) fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Co
 // === impl QueryMatch ===
 
 impl QueryMatch {
-    fn parse(matcher: &proto::QueryParameterMatcher) -> Result<Self, String> {
+    pub(crate) fn parse(matcher: &proto::QueryParameterMatcher) -> Result<Self, String> {
         let wanted = match &matcher.query_parameter_match_specifier {
             None | Some(QueryParameterMatchSpecifier::PresentMatch(true)) => None,
             Some(QueryParameterMatchSpecifier::PresentMatch(false)) => {
@@ -201,7 +203,7 @@ impl QueryMatch {
         Ok(Self { name: matcher.name.as_str().into(), wanted })
     }
 
-    fn matches(&self, query: &str) -> bool {
+    pub(crate) fn matches(&self, query: &str) -> bool {
         let value = parameter(query, &self.name);
         value.is_some_and(|value| self.wanted.as_ref().is_none_or(|wanted| wanted.matches(&value)))
     }

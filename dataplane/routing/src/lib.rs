@@ -7,16 +7,20 @@
 
 mod asked;
 mod balance;
+mod bucket;
 mod chain_index;
 mod condition;
 mod cors;
 mod decode;
+mod descriptor;
 mod downstream_tls;
 mod endpoint;
 mod error;
 mod fault;
 mod forward;
 mod hash;
+mod limiter;
+mod limits;
 mod listener;
 mod load;
 mod mutation;
@@ -40,13 +44,16 @@ mod usage;
 
 pub use asked::Asked;
 pub use balance::Wanted;
+pub use bucket::Level;
 pub use cors::{Cors, Crossing};
+pub use descriptor::{Limited, PRINCIPAL, ROUTE};
 pub use downstream_tls::{Admits, Clients, DownstreamTls, Place, Roots, Shows};
 pub use endpoint::{Endpoint, Facts, Target, Workload};
 pub use error::Rejection;
 pub use fault::{Abort, Fault};
 pub use forward::{Forward, Target as RouteTarget};
 pub use hash::{Alike, source_hash};
+pub use limiter::{Limiter, Ruling};
 pub use listener::{
     Beginning, Chain, Direction, Handler, HttpHandler, Listener, RouteSource, ServerName, StreamHandler, Tunnel,
 };

@@ -2,6 +2,8 @@
 
 use crate::chain_index::ByServerName;
 use crate::decode::{message, socket, unpack};
+use crate::limiter::Limiter;
+use crate::limits::{Limiters, is_limit};
 use crate::route::RouteTable;
 use crate::{DownstreamTls, Rejection};
 use ::http::HeaderValue;
@@ -9,6 +11,7 @@ use api::envoy::envoy::config::core::v3::{CidrRange, TrafficDirection};
 use api::envoy::envoy::config::listener::v3::{self as proto, filter::ConfigType};
 use api::envoy::envoy::extensions::filters::network::http_connection_manager::v3 as http;
 use api::envoy::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier};
+use api::envoy::google::protobuf::Any;
 use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -101,6 +104,8 @@ pub struct Tunnel {
 /// How requests are handled.
 #[derive(Debug, Clone)]
 pub struct HttpHandler {
+    /// What its counters are called: its name within the listener.
+    pub name: Box<str>,
     /// Where they go.
     pub routes: RouteSource,
     /// Whether `x-forwarded-client-cert` is replaced by what the handshake proved.
@@ -109,6 +114,8 @@ pub struct HttpHandler {
     pub from_outside: bool,
     /// What the field `server` of responses says.
     pub server: ServerName,
+    /// Its rate limits in their order, by the names of their filters; routes may say something else of each.
+    pub(crate) limits: Vec<(Box<str>, Option<Arc<Limiter>>)>,
 }
 
 /// What the field `server` of responses says (Envoy's `server_header_transformation`).
@@ -172,7 +179,7 @@ const DEFAULT_INSPECTION: Duration = Duration::from_secs(15);
 
 impl Listener {
     /// Parses an Envoy listener.
-    pub(crate) fn parse(resource: &xds::Resource) -> Result<Self, Rejection> {
+    pub(crate) fn parse(resource: &xds::Resource, limiters: &Limiters) -> Result<Self, Rejection> {
         let listener: proto::Listener = message(resource)?;
         let reject = |reason: String| Rejection::new(&resource.name, reason);
         let addresses = std::iter::once(listener.address.as_ref())
@@ -191,7 +198,8 @@ impl Listener {
             return Err(reject(format!("listener_filters: {:?} is not known: {known:?} are", other.name)));
         }
         let by_filter = listener.listener_filters.iter().any(|filter| filter.name == ORIGINAL_DST);
-        let chains = listener.filter_chains.iter().map(|chain| Chain::parse(chain).map_err(reject));
+        let chains =
+            listener.filter_chains.iter().map(|chain| Chain::parse(chain, &resource.name, limiters).map_err(reject));
         let chains: Vec<Chain> = chains.collect::<Result<_, _>>()?;
         let (bind, captures) = if is_bound { (addresses, Vec::new()) } else { (Vec::new(), addresses) };
         Ok(Self {
@@ -208,7 +216,7 @@ impl Listener {
             otherwise: listener
                 .default_filter_chain
                 .as_ref()
-                .map(|chain| Chain::parse(chain).map_err(reject))
+                .map(|chain| Chain::parse(chain, &resource.name, limiters).map_err(reject))
                 .transpose()?,
         })
     }
@@ -216,6 +224,14 @@ impl Listener {
     /// All chains.
     pub fn chains(&self) -> impl Iterator<Item = &Chain> {
         self.chains.iter().chain(&self.otherwise)
+    }
+
+    /// How requests are handled under this name.
+    pub fn http(&self, name: &str) -> Option<&HttpHandler> {
+        self.chains().find_map(|chain| match &chain.handler {
+            Handler::Http(handler) if *handler.name == *name => Some(handler),
+            _ => None,
+        })
     }
 
     /// The names of the secrets that its chains need.
@@ -355,7 +371,8 @@ fn net(range: &CidrRange) -> Result<IpNet, String> {
 // === impl Chain ===
 
 impl Chain {
-    fn parse(chain: &proto::FilterChain) -> Result<Self, String> {
+    /// The chain of the listener of this name.
+    fn parse(chain: &proto::FilterChain, listener: &str, limiters: &Limiters) -> Result<Self, String> {
         let [filter] = &chain.filters[..] else {
             return Err(format!("filters: {} of them: exactly one is accepted", chain.filters.len()));
         };
@@ -367,7 +384,7 @@ impl Chain {
             Some(socket) => Some(DownstreamTls::parse(socket)?),
         };
         let handler = if let Some(manager) = unpack::<http::HttpConnectionManager>(any) {
-            Handler::Http(HttpHandler::parse(&manager.map_err(|error| error.to_string())?)?)
+            Handler::Http(HttpHandler::parse(&manager.map_err(|error| error.to_string())?, listener, limiters)?)
         } else if let Some(proxy) = unpack::<TcpProxy>(any) {
             Handler::Tcp(StreamHandler::parse(proxy.map_err(|error| error.to_string())?)?)
         } else {
@@ -417,24 +434,39 @@ impl StreamHandler {
 // === impl HttpHandler ===
 
 impl HttpHandler {
-    fn parse(manager: &http::HttpConnectionManager) -> Result<Self, String> {
+    fn parse(manager: &http::HttpConnectionManager, listener: &str, limiters: &Limiters) -> Result<Self, String> {
         use http::http_connection_manager::{ForwardClientCertDetails, RouteSpecifier};
-        if let Some(other) = manager.http_filters.iter().find(|filter| !FILTERS.contains(&filter.name.as_str())) {
-            return Err(format!("http_filters: {:?} is not known: {FILTERS:?} are", other.name));
+        let mut limits = Vec::new();
+        for filter in &manager.http_filters {
+            let limit = config_of(filter).filter(|config| is_limit(config));
+            match limit {
+                Some(config) => {
+                    let place = format!("{listener}/{}/{}", manager.stat_prefix, filter.name);
+                    let limiter = limiters.read(&place, config).transpose()?.filter(|_| !filter.disabled);
+                    limits.push((filter.name.as_str().into(), limiter));
+                }
+                None if FILTERS.contains(&filter.name.as_str()) => {}
+                None => {
+                    let known = "local_ratelimit is";
+                    return Err(format!("http_filters: {:?} is not known: {FILTERS:?} are, and {known}", filter.name));
+                }
+            }
         }
         let routes = match &manager.route_specifier {
             Some(RouteSpecifier::Rds(rds)) => RouteSource::Named(rds.route_config_name.as_str().into()),
             Some(RouteSpecifier::RouteConfig(routes)) => {
-                RouteSource::Inline(Arc::new(RouteTable::from_proto(routes).map_err(|error| error.reason)?))
+                RouteSource::Inline(Arc::new(RouteTable::from_proto(routes, limiters).map_err(|error| error.reason)?))
             }
             _ => return Err("route_specifier: rds or route_config is expected".into()),
         };
         let sets = manager.forward_client_cert_details() == ForwardClientCertDetails::SanitizeSet;
         Ok(Self {
+            name: manager.stat_prefix.as_str().into(),
             routes,
             sets_client_certificate: sets,
             from_outside: manager.use_remote_address.as_ref().is_some_and(|flag| flag.value),
             server: ServerName::parse(manager)?,
+            limits,
         })
     }
 }
@@ -451,6 +483,13 @@ impl ServerName {
             ServerHeaderTransformation::AppendIfAbsent => Self::IfNone(name),
             ServerHeaderTransformation::PassThrough => Self::Never,
         })
+    }
+}
+
+fn config_of(filter: &http::HttpFilter) -> Option<&Any> {
+    match &filter.config_type {
+        Some(http::http_filter::ConfigType::TypedConfig(any)) => Some(any),
+        _ => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::downstream_tls::is_of_files;
 use crate::endpoint::{self, Facts};
+use crate::limits::Limiters;
 use crate::upstream::UpstreamSettings;
 use crate::{
     Discovery, Handler, Listener, Name, Rejection, RouteSource, RouteTable, RoutingTable, ServerSecret, Upstream,
@@ -26,6 +27,7 @@ pub struct Resources {
     bundles: Arc<[TrustBundle]>,
     secrets: HashMap<Arc<str>, Arc<ServerSecret>>,
     names: Arc<[Name]>,
+    limiters: Limiters,
     listening: bool,
 }
 
@@ -57,14 +59,14 @@ impl Resources {
                 self.rebuild(changed.iter().map(|resource| &resource.name).chain(removed));
             }
             type_url::LISTENER => {
-                let parsed = parsed(changed, Listener::parse)?;
+                let parsed = parsed(changed, |listener| Listener::parse(listener, &self.limiters))?;
                 self.listeners.retain(|name, _| !removed.contains(name));
                 self.listeners.extend(parsed);
                 self.listening = true;
                 self.warm_up();
             }
             type_url::ROUTE => {
-                let parsed = parsed(changed, RouteTable::parse)?;
+                let parsed = parsed(changed, |routes| RouteTable::parse(routes, &self.limiters))?;
                 merge(&mut self.routes, parsed, removed);
                 self.warm_up();
             }

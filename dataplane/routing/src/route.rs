@@ -2,6 +2,7 @@
 
 use crate::condition::Condition;
 use crate::decode::{message, unpack};
+use crate::limits::{Limiters, RouteLimits, is_limit};
 use crate::redirect;
 use crate::suffixes::Suffixes;
 use crate::{Asked, Cors, Fault, Forward, Mutation, Redirect, Rejection};
@@ -46,6 +47,8 @@ pub struct Route {
     pub fault: Option<Fault>,
     /// Which other origins may ask.
     pub cors: Option<Cors>,
+    /// What it says of rate limits.
+    pub(crate) limits: RouteLimits,
     /// Whether the upstream is told how often the request was tried (`x-envoy-attempt-count`).
     pub counts_attempts: bool,
     /// What is done with requests that match.
@@ -75,21 +78,36 @@ pub struct Answer {
 // === impl RouteTable ===
 
 impl RouteTable {
-    pub(crate) fn parse(resource: &xds::Resource) -> Result<Self, Rejection> {
-        Self::from_proto(&message(resource)?)
+    pub(crate) fn parse(resource: &xds::Resource, limiters: &Limiters) -> Result<Self, Rejection> {
+        Self::from_proto(&message(resource)?, limiters)
     }
 
-    pub(crate) fn from_proto(config: &proto::RouteConfiguration) -> Result<Self, Rejection> {
+    pub(crate) fn from_proto(config: &proto::RouteConfiguration, limiters: &Limiters) -> Result<Self, Rejection> {
         let mut table = Self {
             name: config.name.as_str().into(),
             ignores_port: config.ignore_port_in_host_matching,
             ..Self::default()
         };
+        let above = RouteLimits::default();
+        let for_all = RouteLimits::parse(&config.name, &[], config.typed_per_filter_config.iter(), &above, limiters);
+        let for_all = for_all.map_err(|reason| Rejection::new(&config.name, reason))?;
         for host in &config.virtual_hosts {
             let reject =
                 |reason: String| Rejection::new(&config.name, format!("virtual host {:?}: {reason}", host.name));
-            let parse = |route| Ok(Arc::new(Route::parse(route, host.include_request_attempt_count)?));
-            let all = host.routes.iter().map(parse).collect::<Result<_, String>>().map_err(reject)?;
+            let place = format!("{}/{}", config.name, host.name);
+            let configs = host.typed_per_filter_config.iter();
+            let of_host = RouteLimits::parse(&place, &host.rate_limits, configs, &for_all, limiters).map_err(reject)?;
+            let parse = |(index, route): (usize, &proto::Route)| {
+                let forwarding = match &route.action {
+                    Some(ProtoAction::Route(action)) => &action.rate_limits[..],
+                    _ => &[],
+                };
+                let place = format!("{place}/{}/{index}", route.name);
+                let configs = route.typed_per_filter_config.iter();
+                let limits = RouteLimits::parse(&place, forwarding, configs, &of_host, limiters)?;
+                Ok(Arc::new(Route::parse(route, host.include_request_attempt_count, limits)?))
+            };
+            let all = host.routes.iter().enumerate().map(parse).collect::<Result<_, String>>().map_err(reject)?;
             let to_https = match host.require_tls() {
                 TlsRequirementType::None => None,
                 TlsRequirementType::All | TlsRequirementType::ExternalOnly => Some(Arc::new(Route::to_https())),
@@ -179,12 +197,13 @@ impl Route {
             response: Mutation::default(),
             fault: None,
             cors: None,
+            limits: RouteLimits::default(),
             counts_attempts: false,
             action: Action::Redirect(Redirect::to_https()),
         }
     }
 
-    fn parse(route: &proto::Route, counts_attempts: bool) -> Result<Self, String> {
+    fn parse(route: &proto::Route, counts_attempts: bool, limits: RouteLimits) -> Result<Self, String> {
         let action = match &route.action {
             Some(ProtoAction::Route(action)) => Action::Forward(Forward::parse(action)?),
             Some(ProtoAction::Redirect(action)) => Action::Redirect(Redirect::parse(action)?),
@@ -198,8 +217,9 @@ impl Route {
                 fault = Some(Fault::parse(&found.map_err(wrong)?)?);
             } else if let Some(found) = unpack::<CorsPolicy>(config) {
                 cors = Some(Cors::parse(&found.map_err(wrong)?)?);
-            } else {
-                return Err(format!("typed_per_filter_config: {filter:?} is not known: fault and cors are"));
+            } else if !is_limit(config) {
+                let known = "fault, cors and local_ratelimit are";
+                return Err(format!("typed_per_filter_config: {filter:?} is not known: {known}"));
             }
         }
         Ok(Self {
@@ -209,6 +229,7 @@ impl Route {
             response: Mutation::parse(&route.response_headers_to_add, &route.response_headers_to_remove)?,
             fault,
             cors,
+            limits,
             counts_attempts,
             action,
         })

@@ -7,6 +7,11 @@
 
 pub use envoy_types::pb as envoy;
 
+/// The descriptors of all of Envoy's messages: a `google.protobuf.FileDescriptorSet`, encoded, for whoever must read a
+/// message whose type is only known by name. (The crate `envoy-types` has them in a file that its users cannot include;
+/// `tests/descriptors.rs` compares.)
+pub const DESCRIPTORS: &[u8] = include_bytes!("../descriptors/envoy.binpb");
+
 /// Istio's own discovery and certificate messages.
 pub mod istio {
     /// The name table (`istio.networking.nds.v1`).

@@ -1,6 +1,6 @@
 //! ConfigMap (Kubernetes `v1`): texts by name, such as the roots that TLS is verified by.
 
-use crate::{Field, ResourceError};
+use crate::{Field, Position, ResourceError};
 use std::collections::BTreeMap;
 
 /// A ConfigMap's texts.
@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 pub struct ConfigMap {
     /// The texts by name; what is binary is left out.
     pub texts: BTreeMap<String, String>,
+    /// Where each stands.
+    pub positions: BTreeMap<String, Position>,
 }
 
 /// The ConfigMap in `object`.
@@ -15,5 +17,7 @@ pub struct ConfigMap {
 /// # Errors
 /// If `data` is no mapping from text to text.
 pub(crate) fn read(object: &Field<'_>) -> Result<ConfigMap, ResourceError> {
-    Ok(ConfigMap { texts: object.any_field("data").texts()? })
+    let data = object.any_field("data");
+    let positions = data.members()?.into_iter().map(|(name, member)| (name.to_owned(), member.position())).collect();
+    Ok(ConfigMap { texts: data.texts()?, positions })
 }

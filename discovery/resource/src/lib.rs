@@ -10,6 +10,7 @@
 mod config_map;
 mod document;
 mod duration;
+mod embedded;
 mod error;
 mod export;
 mod field;
@@ -23,6 +24,7 @@ mod workload_group;
 
 pub use config_map::ConfigMap;
 pub use document::{Document, Metadata, Parsed, Resource, parse, parse_with};
+pub use embedded::embedded;
 pub use error::{Position, ResourceError, Warning};
 pub use field::{Field, Fields, Source};
 pub use node::{Limits, Node, Value};

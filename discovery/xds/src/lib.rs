@@ -19,7 +19,7 @@ mod version;
 mod wire;
 
 pub use client::{ClientSettings, Mode, Rejection, Sink, run};
-pub use node::{Interception, Node, NodeKind};
+pub use node::{Interception, Node, NodeKind, Software};
 pub use resource::{Resource, type_url};
 pub use server::{Event, Server, ServerSettings, Source};
 pub use snapshot::{Resources, Snapshot};

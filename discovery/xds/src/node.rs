@@ -35,6 +35,18 @@ pub struct Node {
     pub own_ports: Vec<u16>,
     /// The proxy's version (`ISTIO_VERSION`); empty when not said.
     pub version: String,
+    /// Which proxy it is (`user_agent_name`).
+    pub software: Software,
+}
+
+/// Which proxy asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Software {
+    /// Envoy, or one that does not say.
+    #[default]
+    Envoy,
+    /// Our own.
+    Isthmus,
 }
 
 /// What kind of proxy asks.
@@ -58,6 +70,7 @@ pub enum Interception {
 }
 
 const ID: &str = "sidecar or router, then ~IP~NAME.NAMESPACE~DOMAIN, at most 1024 bytes";
+const OWN_NAME: &str = "isthmus";
 const MAX_ID: usize = 1024;
 const MAX_LABELS: usize = 1024;
 
@@ -96,6 +109,7 @@ impl Node {
             interception: Interception::parse(metadata.text("INTERCEPTION_MODE")?)?,
             own_ports: ports(metadata.text("ISTHMUS_OWN_PORTS")?)?,
             version: metadata.text("ISTIO_VERSION")?.into(),
+            software: if proto.user_agent_name == OWN_NAME { Software::Isthmus } else { Software::Envoy },
         })
     }
 
@@ -129,7 +143,10 @@ impl Node {
                 zone: self.locality.zone.to_string(),
                 sub_zone: self.locality.subzone.to_string(),
             }),
-            user_agent_name: "isthmus".into(),
+            user_agent_name: match self.software {
+                Software::Isthmus => OWN_NAME.into(),
+                Software::Envoy => "envoy".into(),
+            },
             ..ProtoNode::default()
         }
     }
@@ -262,6 +279,7 @@ mod tests {
             interception: Interception::None,
             own_ports: vec![15008, 15443],
             version: "1.29.0".into(),
+            software: Software::Isthmus,
         }
     }
 

@@ -33,6 +33,13 @@ impl Snapshot {
         }
     }
 
+    /// Takes away the resource of this name, if there is one.
+    pub fn remove(&mut self, type_url: &str, name: &str) {
+        if let Some(at) = place(type_url) {
+            self.by_type[at].remove(name);
+        }
+    }
+
     /// The resources of a type; an empty map when there are none.
     pub fn get(&self, type_url: &str) -> &Resources {
         place(type_url).map_or(&self.nothing, |at| &self.by_type[at])

@@ -2,7 +2,6 @@
 
 use crate::index::{Labels, World, bears, shown};
 use crate::{Message, code};
-use config::ROOT_NAMESPACE;
 use resource::Tree;
 
 pub(super) fn check(world: &World<'_>, messages: &mut Vec<Message>) {
@@ -30,7 +29,8 @@ pub(super) fn check(world: &World<'_>, messages: &mut Vec<Message>) {
 }
 
 fn look(world: &World<'_>, tree: &Tree, namespace: &str, selector: &Labels, path: &str, messages: &mut Vec<Message>) {
-    let mut near = world.workloads.iter().filter(|one| namespace == ROOT_NAMESPACE || one.namespace == namespace);
+    let is_of_all = namespace == world.intent.root_namespace();
+    let mut near = world.workloads.iter().filter(|one| is_of_all || one.namespace == namespace);
     if near.any(|workload| bears(&workload.labels, selector)) {
         return;
     }

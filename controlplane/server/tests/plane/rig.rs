@@ -76,6 +76,7 @@ pub(crate) fn node(namespace: &str, account: &str, interception: Interception) -
         service_account: account.into(),
         interception,
         own_ports: Vec::new(),
+        software: xds::Software::Isthmus,
         version: String::new(),
     }
 }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::str::FromStr;
 use std::sync::Arc;
-use xds::{Interception, Node, NodeKind};
+use xds::{Interception, Node, NodeKind, Software};
 
 /// What is translated.
 pub(crate) struct Input {
@@ -81,6 +81,7 @@ fn node(proxy: &Document) -> Node {
         service_account: annotation(proxy, "account").to_owned(),
         interception,
         own_ports: Vec::new(),
+        software: Software::default(),
         version: String::new(),
     }
 }

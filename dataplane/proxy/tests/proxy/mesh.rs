@@ -251,6 +251,7 @@ fn node(account: &str) -> Node {
         service_account: account.into(),
         interception: Interception::None,
         own_ports: Vec::new(),
+        software: xds::Software::Isthmus,
         version: String::new(),
     }
 }

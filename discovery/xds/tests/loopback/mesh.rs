@@ -81,6 +81,7 @@ pub(crate) fn node() -> Node {
         service_account: "reviews".into(),
         interception: Interception::Redirect,
         own_ports: Vec::new(),
+        software: isthmus_xds::Software::Isthmus,
         version: "1.29.0".into(),
     }
 }

@@ -1,0 +1,216 @@
+//! MeshConfig: what holds for the whole mesh unless a resource says otherwise. It stands where Istio has it: under the key
+//! `mesh` of the ConfigMap `istio` in `istio-system`.
+
+use crate::connection_pool::keepalive;
+use crate::field::namespace;
+use crate::{Keepalive, LocalitySetting, OutboundPolicy, Retries, Visibility};
+use model::Namespace;
+use resource::{ConfigMap, Document, Field, Resource, ResourceError, Source, embedded};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// What holds for the whole mesh; what is absent is as Isthmus does it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MeshConfig {
+    /// What happens to requests to destinations that nobody declared.
+    pub outbound_policy: Option<OutboundPolicy>,
+    /// Whether what is for a workload is sent to its loopback address.
+    pub inbound_to_loopback: bool,
+    /// How long connecting may take.
+    pub connect_timeout: Option<Duration>,
+    /// How connections are probed.
+    pub keepalive: Option<Keepalive>,
+    /// Whether HTTP/1.1 becomes HTTP/2.
+    pub h2_upgrade: bool,
+    /// What localities have to do with the choice of an endpoint.
+    pub locality: Option<LocalitySetting>,
+    /// When a request is tried again.
+    pub retries: Option<Retries>,
+    /// How long a connection from a workload may be silent before it counts as bytes.
+    pub detection_timeout: Option<Duration>,
+    /// The namespace whose resources are for the whole mesh; `istio-system` if absent.
+    pub root_namespace: Option<Namespace>,
+    /// Who sees a VirtualService that does not say.
+    pub virtual_service_export: DefaultExport,
+    /// Who sees a DestinationRule that does not say.
+    pub destination_rule_export: DefaultExport,
+}
+
+/// Who sees resources that do not say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum DefaultExport {
+    /// All.
+    #[default]
+    All,
+    /// The namespaces that are named, and that of the resource itself if it is set.
+    Namespaces(BTreeSet<Namespace>, bool),
+}
+
+/// The fields that Istio has and that are not honoured, or not here.
+const ELSEWHERE: &[&str] = &[
+    "accessLogEncoding",
+    "accessLogFile",
+    "accessLogFormat",
+    "ca",
+    "caCertificates",
+    "certificates",
+    "configSources",
+    "defaultProviders",
+    "defaultServiceExportTo",
+    "disableEnvoyListenerLog",
+    "discoverySelectors",
+    "dnsRefreshRate",
+    "enableAutoMtls",
+    "enableEnvoyAccessLogService",
+    "enablePrometheusMerge",
+    "enableTracing",
+    "extensionProviders",
+    "hboneIdleTimeout",
+    "ingressClass",
+    "ingressControllerMode",
+    "ingressSelector",
+    "ingressService",
+    "meshMTLS",
+    "mixerCheckServer",
+    "pathNormalization",
+    "proxyHttpPort",
+    "proxyInboundListenPort",
+    "proxyListenPort",
+    "serviceScopeConfigs",
+    "serviceSettings",
+    "tlsDefaults",
+    "trustDomain",
+    "trustDomainAliases",
+    "verifyCertificateAtClient",
+];
+const FIELDS: &[&str] = &[
+    "connectTimeout",
+    "defaultConfig",
+    "defaultDestinationRuleExportTo",
+    "defaultHttpRetryPolicy",
+    "defaultVirtualServiceExportTo",
+    "h2UpgradePolicy",
+    "inboundTrafficPolicy",
+    "localityLbSetting",
+    "outboundTrafficPolicy",
+    "protocolDetectionTimeout",
+    "rootNamespace",
+    "tcpKeepalive",
+];
+const NAME: &str = "istio";
+const KEY: &str = "mesh";
+const PATH: &str = "data.mesh";
+const NAMESPACE: &str = "istio-system";
+const LEAST: Duration = Duration::from_millis(1);
+
+/// Whether `document` is where the mesh's configuration stands.
+pub(crate) fn is_mesh(document: &Document) -> bool {
+    let metadata = &document.metadata;
+    matches!(document.resource, Resource::ConfigMap(_))
+        && metadata.name == NAME
+        && metadata.namespace.as_str() == NAMESPACE
+}
+
+/// The MeshConfig in `map`, the ConfigMap that `document` is.
+pub(crate) fn read(document: &Document, map: &ConfigMap, source: &mut Source) -> Result<MeshConfig, ResourceError> {
+    let Some(text) = map.texts.get(KEY) else { return Ok(MeshConfig::default()) };
+    let at = map.positions.get(KEY).unwrap_or(&document.position);
+    let Some(tree) = embedded(text, at, PATH)? else { return Ok(MeshConfig::default()) };
+    MeshConfig::read(&Field::new(&document.position.file, PATH, &tree), source)
+}
+
+// === impl MeshConfig ===
+
+impl MeshConfig {
+    fn read(at: &Field<'_>, source: &mut Source) -> Result<Self, ResourceError> {
+        let known: Vec<&str> = FIELDS.iter().chain(ELSEWHERE).copied().collect();
+        let fields = at.fields(&known)?;
+        for name in ELSEWHERE.iter().filter(|name| fields.get(name).is_present()) {
+            source.warn(&fields.get(name), "not honoured here");
+        }
+        default_config(&fields.get("defaultConfig"), source)?;
+        Ok(Self {
+            outbound_policy: outbound(&fields.get("outboundTrafficPolicy"))?,
+            inbound_to_loopback: inbound(&fields.get("inboundTrafficPolicy"))?,
+            connect_timeout: fields.get("connectTimeout").duration(LEAST)?,
+            keepalive: keepalive(&fields.get("tcpKeepalive"))?,
+            h2_upgrade: upgrades(&fields.get("h2UpgradePolicy"))?,
+            locality: LocalitySetting::read(&fields.get("localityLbSetting"))?,
+            retries: Retries::read(&fields.get("defaultHttpRetryPolicy"))?,
+            detection_timeout: fields
+                .get("protocolDetectionTimeout")
+                .duration(Duration::ZERO)?
+                .filter(|t| !t.is_zero()),
+            root_namespace: namespace(&fields.get("rootNamespace"))?,
+            virtual_service_export: export(&fields.get("defaultVirtualServiceExportTo"))?,
+            destination_rule_export: export(&fields.get("defaultDestinationRuleExportTo"))?,
+        })
+    }
+}
+
+fn outbound(at: &Field<'_>) -> Result<Option<OutboundPolicy>, ResourceError> {
+    let mode = at.fields(&["mode"])?.get("mode");
+    match mode.text()? {
+        None => Ok(at.is_present().then_some(OutboundPolicy::RegistryOnly)),
+        Some("REGISTRY_ONLY") => Ok(Some(OutboundPolicy::RegistryOnly)),
+        Some("ALLOW_ANY") => Ok(Some(OutboundPolicy::AllowAny)),
+        Some(_) => Err(mode.refuse("REGISTRY_ONLY or ALLOW_ANY")),
+    }
+}
+
+fn inbound(at: &Field<'_>) -> Result<bool, ResourceError> {
+    let mode = at.fields(&["mode"])?.get("mode");
+    match mode.text()? {
+        None | Some("PASSTHROUGH") => Ok(false),
+        Some("LOCALHOST") => Ok(true),
+        Some(_) => Err(mode.refuse("PASSTHROUGH or LOCALHOST")),
+    }
+}
+
+fn upgrades(at: &Field<'_>) -> Result<bool, ResourceError> {
+    match at.text()? {
+        None | Some("DO_NOT_UPGRADE") => Ok(false),
+        Some("UPGRADE") => Ok(true),
+        Some(_) => Err(at.refuse("DO_NOT_UPGRADE or UPGRADE")),
+    }
+}
+
+fn export(at: &Field<'_>) -> Result<DefaultExport, ResourceError> {
+    let (mut named, mut own) = (BTreeSet::new(), false);
+    for item in at.items()? {
+        match item.required_text()? {
+            "*" => return Ok(DefaultExport::All),
+            "." => own = true,
+            "~" => {}
+            _ => drop(named.insert(item.required()?)),
+        }
+    }
+    Ok(if at.is_present() { DefaultExport::Namespaces(named, own) } else { DefaultExport::All })
+}
+
+// === impl DefaultExport ===
+
+impl DefaultExport {
+    /// Who sees a resource in `namespace`.
+    pub(crate) fn of(&self, namespace: &Namespace) -> Visibility {
+        match self {
+            Self::All => Visibility::All,
+            Self::Namespaces(named, own) => {
+                Visibility::Namespaces(named.iter().cloned().chain(own.then(|| namespace.clone())).collect())
+            }
+        }
+    }
+}
+
+/// `defaultConfig`, a ProxyConfig: what is set where a proxy is started is warned of.
+fn default_config(at: &Field<'_>, source: &mut Source) -> Result<(), ResourceError> {
+    for (name, member) in at.members()? {
+        match name {
+            "concurrency" | "drainDuration" | "terminationDrainDuration" => {
+                source.warn(&member, "set where a proxy is started: in the settings of the sidecar or the agent");
+            }
+            _ => source.warn(&member, "not honoured"),
+        }
+    }
+    Ok(())
+}
