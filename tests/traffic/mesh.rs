@@ -197,11 +197,12 @@ impl Mesh {
 // === impl Caller ===
 
 impl Caller {
-    /// Where `target` is asked for: `own` is the workload itself, and all else but the gateway its proxy knows.
+    /// Where `target` is asked for: `own` is the workload itself, and all else but the gateway its proxy knows; there the
+    /// proxy also takes what is for the workload at the port that it has without a case's doing.
     pub fn place(&self, target: &Target) -> IpAddr {
         match target {
             _ if target.is_gateway() => self.gateway,
-            _ if target.service == OWN => self.own,
+            _ if target.service == OWN && target.port != INGRESS => self.own,
             _ => self.mesh,
         }
     }

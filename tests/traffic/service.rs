@@ -110,7 +110,10 @@ pub fn caller(name: &str, mesh: IpAddr, own: IpAddr, spec: Option<&str>) -> Stri
          workloadSelector: {{labels: {{caller: {name}}}}}\n"
     );
     text.push_str(&header("WorkloadEntry", &format!("own-{name}"), ""));
-    let _ = writeln!(text, "  {{address: {mesh}, serviceAccount: client, labels: {{app: client, caller: {name}}}}}");
+    let _ = writeln!(
+        text,
+        "  {{address: {mesh}, serviceAccount: client, locality: here/a/1, labels: {{app: client, caller: {name}}}}}"
+    );
     // A case must not meet the configuration of the one before, which a connection that is kept may still have.
     text.push_str(&header("DestinationRule", &format!("own-{name}"), ""));
     let pool = "{http: {maxRequestsPerConnection: 1}}";
