@@ -130,7 +130,7 @@ impl Rig {
     async fn steps(&self, case: &Case, caller: &Caller) -> Vec<String> {
         let mut wrong = Vec::new();
         // Listeners of Envoy's open when all that they need has come, whatever else has come before.
-        let mut opened = !case.asks_gateway();
+        let mut opened = !case.asks_gateway() && case.sidecar.is_none();
         for (index, step) in case.requests.iter().enumerate() {
             let (patience, step) = (if opened { Duration::ZERO } else { OPENING }, step.of_caller(caller.column));
             opened = true;

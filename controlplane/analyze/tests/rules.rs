@@ -37,17 +37,18 @@ fn found(case: &Node) -> Vec<String> {
 #[test]
 fn every_rule_finds_what_it_is_for_and_nothing_else() {
     let cases = resource::trees("rules.yaml", CASES, &Limits::default()).expect("YAML");
-    let mut wrong = String::new();
+    let mut wrong = Vec::new();
     for case in cases.iter().map(resource::Tree::node) {
         let (name, found, expected) = (text(case, "name"), found(case), texts(case, "found"));
         let fits = |(found, expected): (&String, &&str)| found.starts_with(expected);
         if found.len() != expected.len() || !found.iter().zip(&expected).all(fits) {
-            let lines = |lines: &[String]| lines.iter().map(|line| format!("  - '{line}'\n")).collect::<String>();
+            let lines =
+                |lines: &[String]| lines.iter().map(|line| format!("  - '{line}'\n")).collect::<Vec<_>>().concat();
             let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
-            wrong += &format!("{name}: found\n{}instead of\n{}", lines(&found), lines(&expected));
+            wrong.push(format!("{name}: found\n{}instead of\n{}", lines(&found), lines(&expected)));
         }
     }
-    assert!(wrong.is_empty(), "{wrong}");
+    assert!(wrong.is_empty(), "{}", wrong.concat());
 }
 
 #[test]

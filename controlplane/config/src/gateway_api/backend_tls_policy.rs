@@ -188,17 +188,14 @@ impl BackendTlsPolicy {
     fn client_tls(&self, known: &Known, warnings: &mut Vec<Warning>) -> ClientTls {
         let (mut pem, mut is_missing) = (String::new(), false);
         for reference in &self.roots {
-            match known.roots(reference).and_then(|roots| String::from_utf8(roots).ok()) {
-                Some(roots) => {
-                    pem.push_str(&roots);
-                    pem.push('\n');
-                }
-                None => {
-                    is_missing = true;
-                    let Reference { place, kind, namespace, name, .. } = reference;
-                    let why = format!("there is no {kind} {namespace}/{name} with roots under ca.crt");
-                    warnings.push(place.unmet("ResolvedRefs", "InvalidCACertificateRef", why));
-                }
+            if let Some(roots) = known.roots(reference).and_then(|roots| String::from_utf8(roots).ok()) {
+                pem.push_str(&roots);
+                pem.push('\n');
+            } else {
+                is_missing = true;
+                let Reference { place, kind, namespace, name, .. } = reference;
+                let why = format!("there is no {kind} {namespace}/{name} with roots under ca.crt");
+                warnings.push(place.unmet("ResolvedRefs", "InvalidCACertificateRef", why));
             }
         }
         let is_unverifiable = is_missing && pem.is_empty();
