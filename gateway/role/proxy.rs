@@ -1,6 +1,7 @@
 //! What a sidecar and an agent share: which workload, whose node, which control plane.
 
 use super::enrol::{CONTROL_PLANE_NAME, control_plane_identity};
+use crate::probe;
 use crate::settings::{ClusterSettings, EnrolSettings, WorkloadSettings};
 use anyhow::{Context, bail};
 use api::envoy::google::protobuf::{Struct, value::Kind};
@@ -13,9 +14,10 @@ use serde_json::{Value, json};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use xds::{Interception, Node, NodeKind};
+use xds::{Health, Interception, Node, NodeKind};
 
 /// A channel in the making.
 pub(super) type Connecting = Pin<Box<dyn Future<Output = Result<Channel, IdentityError>> + Send>>;
@@ -48,14 +50,40 @@ pub(super) fn node(cluster: &ClusterSettings, workload: &WorkloadSettings, name:
         name: name.to_owned(),
         namespace,
         cluster: cluster.name.clone(),
-        network: String::new(),
+        network: workload.network.clone(),
         locality: workload.locality.parse().context("workload.locality")?,
         labels: workload.labels.clone(),
         service_account: workload.service_account.clone(),
         interception,
         own_ports: Vec::new(),
+        auto_register_group: String::new(),
+        probes: false,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
+}
+
+/// `node` as one that registers its workload, if the settings say so.
+///
+/// # Errors
+/// If the probe is not one.
+pub(super) fn registering(node: Node, workload: &WorkloadSettings) -> anyhow::Result<Node> {
+    let probes = workload.probe()?.is_some();
+    Ok(Node { auto_register_group: workload.auto_register_group.clone(), probes, ..node })
+}
+
+/// Runs the workload's probe, if there is one, until `shutdown`; what it finds.
+///
+/// # Errors
+/// If the probe is not one.
+pub(super) fn health(
+    workload: &WorkloadSettings,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<watch::Receiver<Health>> {
+    let (told, health) = watch::channel(None);
+    if let (Some(probe), Some(address)) = (workload.probe()?, workload.addresses.first()) {
+        tokio::spawn(probe::run(probe, *address, told, shutdown.clone()));
+    }
+    Ok(health)
 }
 
 /// Opens channels to the control plane with the certificate of the moment.

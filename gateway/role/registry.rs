@@ -4,7 +4,7 @@ use crate::settings::{RegistrySettings, StoreSettings};
 use anyhow::Context;
 use identity::RegistryKey;
 use model::{Cluster, TrustBundle};
-use registry::{Limits, Metrics, Registry, Settings};
+use registry::{Controller, Limits, Metrics, Registry, Settings};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ pub(super) async fn open(
     cluster: &Cluster,
     own_bundle: TrustBundle,
     settings: &RegistrySettings,
+    controller: Option<Controller>,
     metrics: &mut prometheus_client::registry::Registry,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Opened> {
@@ -45,6 +46,7 @@ pub(super) async fn open(
         own_bundle,
         forget_after: Duration::from_secs(settings.forget_after_seconds),
         limits: Limits::default(),
+        controller,
     };
     let registry = Registry::start(settings, store.clone(), Metrics::register(metrics), shutdown)?;
     Ok(Opened { registry, store, key })

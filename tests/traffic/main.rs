@@ -19,6 +19,7 @@ mod expect;
 mod fixture;
 mod http_case;
 mod ledger;
+mod local;
 mod marker;
 mod mesh;
 mod report;

@@ -4,6 +4,7 @@ use crate::application;
 use crate::case::Column;
 use crate::cluster::{Cluster, Tasks, Workload, start_store};
 use crate::ledger::Ledger;
+use crate::local::Local;
 use crate::marker;
 use crate::service::{self, BEHIND, Instance};
 use crate::stream;
@@ -19,6 +20,8 @@ pub struct Mesh {
     pub cluster: Cluster,
     /// Where the marker's application is.
     pub marker: IpAddr,
+    /// What stands outside of the mesh.
+    pub local: Arc<Local>,
     instances: Vec<Instance>,
     tasks: Tasks,
 }
@@ -29,6 +32,7 @@ pub struct Caller {
     /// Where it offers the mesh.
     pub mesh: IpAddr,
     pub envoy: Option<EnvoyLook>,
+    pub local: Arc<Local>,
 }
 
 /// Where Envoy can be looked into.
@@ -74,18 +78,19 @@ impl Mesh {
         cluster.write("services.yaml", &format!("{}{}", service::plain(&instances), marker::base(marker)))?;
         start_applications(&instances, 0, ledger).await?;
         start_marker(marker, ledger).await?;
-        let mut mesh = Self { callers: Vec::new(), cluster, marker, instances, tasks: Tasks::default() };
+        let local = Arc::new(Local::start(&home.join("near"), ledger).await?);
+        let mut mesh = Self { callers: Vec::new(), cluster, marker, local, instances, tasks: Tasks::default() };
         mesh.cluster.start_control_plane(&mut tasks);
         if columns.contains(&Column::Sidecar) {
             let (workload, at) = mesh.caller("sidecar", range, 0)?;
             mesh.cluster.start_sidecar(&mut tasks, &workload)?;
-            mesh.callers.push(Caller { column: Column::Sidecar, mesh: at, envoy: None });
+            mesh.callers.push(Caller { column: Column::Sidecar, mesh: at, envoy: None, local: mesh.local.clone() });
         }
         if columns.contains(&Column::Envoy) {
             let (workload, at) = mesh.caller("envoy", range, 1)?;
             let log = mesh.cluster.start_envoy(&mut tasks, &workload, envoy)?;
             let look = EnvoyLook { admin: workload.admin(), log };
-            mesh.callers.push(Caller { column: Column::Envoy, mesh: at, envoy: Some(look) });
+            mesh.callers.push(Caller { column: Column::Envoy, mesh: at, envoy: Some(look), local: mesh.local.clone() });
         }
         mesh.tasks = tasks;
         Ok(mesh)
@@ -114,10 +119,11 @@ impl Mesh {
         for instance in &instances {
             east.start_sidecar(&mut tasks, &beside(instance))?;
         }
-        let mut mesh = Self { callers: Vec::new(), cluster: west, marker, instances, tasks: Tasks::default() };
+        let local = Arc::new(Local::start(&home.join("west"), ledger).await?);
+        let mut mesh = Self { callers: Vec::new(), cluster: west, marker, local, instances, tasks: Tasks::default() };
         let (workload, at) = mesh.caller("remote", range, 0)?;
         mesh.cluster.start_sidecar(&mut tasks, &workload)?;
-        mesh.callers.push(Caller { column: Column::Remote, mesh: at, envoy: None });
+        mesh.callers.push(Caller { column: Column::Remote, mesh: at, envoy: None, local: mesh.local.clone() });
         mesh.tasks = tasks;
         Ok(mesh)
     }
@@ -125,7 +131,7 @@ impl Mesh {
     /// `text` with the instances' addresses in the places of their names.
     pub fn filled(&self, text: &str) -> String {
         let fill = |text: String, one: &Instance| text.replace(&format!("${}", one.name()), &one.address.to_string());
-        self.instances.iter().fold(text.to_owned(), fill)
+        self.instances.iter().fold(self.local.filled(text), fill)
     }
 
     /// Ends it.

@@ -5,6 +5,7 @@ use crate::call::Client;
 use crate::case::{Case, Column};
 use crate::check;
 use crate::fixture::until;
+use crate::http_case::HttpCase;
 use crate::ledger::Ledger;
 use crate::marker;
 use crate::mesh::{Caller, EnvoyLook, Mesh, Range};
@@ -111,6 +112,8 @@ impl Rig {
     async fn steps(&self, case: &Case, caller: &Caller) -> Vec<String> {
         let mut wrong = Vec::new();
         for (index, step) in case.requests.iter().enumerate() {
+            let authority = step.authority.as_ref().map(|authority| caller.local.filled(authority));
+            let step = &HttpCase { authority, ..step.clone() };
             let outcomes = ask::requests(caller.mesh, step, &self.numbers).await;
             let all = check::requests(&step.expect, &outcomes, &self.ledger).await;
             wrong.extend(all.into_iter().map(|each| format!("request {}: {each}", index + 1)));

@@ -60,7 +60,7 @@ impl Connection {
             Seen::Bytes
         };
         let Some(chain) = listener.chain(destination, self.address.ip(), beginning(&seen)) else { return reset(&tcp) };
-        self.hand_over(listener, chain, Replay::new(tcp, first.freeze()), destination).await
+        self.hand_over(listener, chain, Replay::new(tcp, first.freeze()), destination, &seen).await
     }
 
     async fn hand_over(
@@ -69,6 +69,7 @@ impl Connection {
         chain: &Chain,
         tcp: Replay,
         destination: SocketAddr,
+        seen: &Seen,
     ) -> io::Result<()> {
         let stream = match &chain.tls {
             None => Stream::Plain(tcp),
@@ -92,6 +93,10 @@ impl Connection {
                     address: self.address,
                     cut: &self.cut,
                     peer,
+                    server_name: match seen {
+                        Seen::Tls(hello) => hello.server_name.as_deref(),
+                        _ => None,
+                    },
                 };
                 caller.carry(stream, handler).await;
                 Ok(())

@@ -73,10 +73,10 @@ impl Destinations {
         self.0.write().entry(new.endpoint.id).or_insert(new).clone()
     }
 
-    /// Forgets what is not in `table`, and closes what waited for longer than `idle`.
-    pub(crate) fn sweep(&self, table: &RoutingTable, idle: Duration) {
+    /// Forgets what is neither in `table` nor among the endpoints `named` by callers, and closes what waited for longer than `idle`.
+    pub(crate) fn sweep(&self, table: &RoutingTable, named: Vec<u64>, idle: Duration) {
         let endpoints = table.upstreams.values().flat_map(|upstream| &upstream.endpoints);
-        let known: HashSet<u64> = endpoints.map(|endpoint| endpoint.id).collect();
+        let known: HashSet<u64> = endpoints.map(|endpoint| endpoint.id).chain(named).collect();
         let mut all = self.0.write();
         all.retain(|id, _| known.contains(id));
         self.1.lock().retain(|name, _| table.upstreams.contains_key(name));

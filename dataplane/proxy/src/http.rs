@@ -12,7 +12,7 @@ use crate::sending::{Again, Outgoing, Refusal, Sending, Sent, passed};
 use crate::shadow::{self, Shadow};
 use crate::shared::Shared;
 use crate::telemetry::{Flag, Series};
-use crate::{headers, outside, overrides, path, upgrade};
+use crate::{dynamic, headers, outside, overrides, path, upgrade};
 use http::header::{LOCATION, SET_COOKIE};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -200,6 +200,7 @@ impl Caller {
             upstream: &way.upstream,
             retries: &way.retries,
             hash: alike.hash,
+            asked: dynamic::Asked::of(&asked.authority),
             destination: self.destination,
             counts_attempts: route.counts_attempts && self.direction == Direction::Outbound,
         };

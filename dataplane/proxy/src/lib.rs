@@ -14,6 +14,7 @@ mod connection;
 mod decision;
 mod destination;
 mod detect;
+mod dynamic;
 mod error;
 mod event;
 mod exchange;

@@ -2,6 +2,7 @@
 
 use crate::attempt::attempt;
 use crate::body::{Part, RequestBody};
+use crate::dynamic::Asked;
 use crate::exchange::Carrier;
 use crate::shared::Shared;
 use http::Request;
@@ -52,7 +53,8 @@ impl Shadow {
         };
         let _place = self.upstream.usage.begin(UseKind::Request, &self.upstream.settings.policy.limits)?;
         let wanted = Wanted { destination: self.destination, hash: None, tried: &[], now: shared.now() };
-        let endpoint = self.upstream.pick(&wanted, rand::random)?;
+        let named = shared.named(&self.upstream, self.head.uri.authority().map(Asked::of).as_ref());
+        let endpoint = named.unwrap_or_else(|| self.upstream.pick(&wanted, rand::random))?;
         let destination = shared.destinations.of(&self.upstream, endpoint);
         let request = Request::from_parts(self.head, body);
         let answered = attempt(shared, &self.upstream, &destination, request).await.ok()?;

@@ -3,6 +3,7 @@
 use crate::Settings;
 use crate::acceptors::Acceptors;
 use crate::destination::Destinations;
+use crate::dynamic::Dynamic;
 use crate::telemetry::Telemetry;
 use arc_swap::ArcSwap;
 use identity::{Identity, IdentityError};
@@ -21,6 +22,8 @@ pub(crate) struct Shared {
     /// What is known of the mesh at the moment.
     pub(crate) table: ArcSwap<RoutingTable>,
     pub(crate) destinations: Destinations,
+    /// Names that are resolved when they are asked for.
+    pub(crate) dynamic: Dynamic,
     pub(crate) telemetry: Arc<Telemetry>,
     /// Every task that serves somebody.
     pub(crate) tasks: TaskTracker,
@@ -42,6 +45,7 @@ impl Shared {
     pub(crate) fn new(settings: Settings, identity: Identity, telemetry: Telemetry) -> Self {
         Self {
             destinations: Destinations::default(),
+            dynamic: Dynamic::new(settings.names),
             shadows: Arc::new(Semaphore::new(settings.shadows)),
             settings,
             identity,

@@ -7,6 +7,9 @@ use crate::{DownstreamTls, Rejection};
 use api::envoy::envoy::config::core::v3::{CidrRange, TrafficDirection};
 use api::envoy::envoy::config::listener::v3::{self as proto, filter::ConfigType};
 use api::envoy::envoy::extensions::filters::network::http_connection_manager::v3 as http;
+use api::envoy::envoy::extensions::filters::network::sni_dynamic_forward_proxy::v3::{
+    FilterConfig as SniFilter, filter_config::PortSpecifier,
+};
 use api::envoy::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier};
 use ipnet::IpNet;
 use std::collections::HashMap;
@@ -84,6 +87,8 @@ pub struct StreamHandler {
     pub longest: Option<Duration>,
     /// Whether the same callers come to the same endpoints.
     pub by_source: bool,
+    /// The port of the server that TLS names, where that name is resolved.
+    pub named_port: Option<u16>,
 }
 
 /// How requests are handled.
@@ -222,8 +227,13 @@ impl Listener {
     }
 }
 
-/// What is done to requests; faults and CORS only where a route says so.
-const FILTERS: [&str; 3] = ["envoy.filters.http.fault", "envoy.filters.http.cors", "envoy.filters.http.router"];
+/// What is done to requests; faults and CORS only where a route says so. What resolves names is done by the upstream.
+const FILTERS: [&str; 4] = [
+    "envoy.filters.http.fault",
+    "envoy.filters.http.cors",
+    "envoy.filters.http.dynamic_forward_proxy",
+    "envoy.filters.http.router",
+];
 const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
 
 /// Keeps those that fit best: `fit` tells how well, or that it does not.
@@ -331,8 +341,15 @@ fn net(range: &CidrRange) -> Result<IpNet, String> {
 
 impl Chain {
     fn parse(chain: &proto::FilterChain) -> Result<Self, String> {
-        let [filter] = &chain.filters[..] else {
-            return Err(format!("filters: {} of them: exactly one is accepted", chain.filters.len()));
+        let (named_port, filter) = match &chain.filters[..] {
+            [filter] => (None, filter),
+            [first, filter] => (Some(named_port(first)?), filter),
+            all => {
+                return Err(format!(
+                    "filters: {} of them: one is accepted, or one that resolves names first",
+                    all.len()
+                ));
+            }
         };
         let Some(ConfigType::TypedConfig(any)) = &filter.config_type else {
             return Err(format!("filter {:?}: typed_config is expected", filter.name));
@@ -344,12 +361,27 @@ impl Chain {
         let handler = if let Some(manager) = unpack::<http::HttpConnectionManager>(any) {
             Handler::Http(HttpHandler::parse(&manager.map_err(|error| error.to_string())?)?)
         } else if let Some(proxy) = unpack::<TcpProxy>(any) {
-            Handler::Tcp(StreamHandler::parse(proxy.map_err(|error| error.to_string())?)?)
+            let handler = StreamHandler::parse(proxy.map_err(|error| error.to_string())?)?;
+            Handler::Tcp(StreamHandler { named_port, ..handler })
         } else {
             return Err(format!("filter {:?} is not known: tcp_proxy and http_connection_manager are", filter.name));
         };
         Ok(Self { matches: ChainMatch::parse(chain.filter_chain_match.as_ref())?, tls, handler })
     }
+}
+
+/// The port at which the filter resolves the server that TLS names.
+fn named_port(filter: &proto::Filter) -> Result<u16, String> {
+    let Some(ConfigType::TypedConfig(any)) = &filter.config_type else {
+        return Err(format!("filter {:?}: typed_config is expected", filter.name));
+    };
+    let Some(config) = unpack::<SniFilter>(any) else {
+        return Err(format!("filter {:?}: sni_dynamic_forward_proxy is accepted before another", filter.name));
+    };
+    let Some(PortSpecifier::PortValue(port)) = config.map_err(|error| error.to_string())?.port_specifier else {
+        return Err("sni_dynamic_forward_proxy: port_value is expected".into());
+    };
+    u16::try_from(port).map_err(|_| format!("sni_dynamic_forward_proxy: port_value {port}"))
 }
 
 // === impl StreamHandler ===
@@ -371,6 +403,7 @@ impl StreamHandler {
             idle: crate::decode::duration(proxy.idle_timeout.as_ref()),
             longest: crate::decode::duration(proxy.max_downstream_connection_duration.as_ref()),
             by_source: !proxy.hash_policy.is_empty(),
+            named_port: None,
         })
     }
 

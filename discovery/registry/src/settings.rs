@@ -26,6 +26,21 @@ pub struct Settings {
     pub forget_after: Duration,
     /// What files and peers may ask of us.
     pub limits: Limits,
+    /// That workloads register themselves with this process; not if absent.
+    pub controller: Option<Controller>,
+}
+
+/// How workloads register themselves with a control plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Controller {
+    /// Its name, never used by another, nor by itself before a restart: 1 to 253 of a-z, A-Z, 0-9, `-`, `_` and `.`.
+    pub name: String,
+    /// How long a workload stays registered once it is connected to no control plane.
+    pub grace: Duration,
+    /// How long a workload stays registered whose control plane is gone without a word.
+    pub orphan: Duration,
+    /// How many workloads may be connected here.
+    pub most: usize,
 }
 
 /// One peer, as the operator admitted it.
@@ -87,6 +102,7 @@ impl Settings {
             own_bundle,
             forget_after: Duration::from_hours(1),
             limits: Limits::default(),
+            controller: None,
         }
     }
 

@@ -76,6 +76,8 @@ pub(crate) fn node(namespace: &str, account: &str, interception: Interception) -
         service_account: account.into(),
         interception,
         own_ports: Vec::new(),
+        auto_register_group: String::new(),
+        probes: false,
         version: String::new(),
     }
 }

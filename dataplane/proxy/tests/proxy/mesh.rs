@@ -236,6 +236,8 @@ fn node(account: &str) -> Node {
         service_account: account.into(),
         interception: Interception::None,
         own_ports: Vec::new(),
+        auto_register_group: String::new(),
+        probes: false,
         version: String::new(),
     }
 }

@@ -81,6 +81,8 @@ pub(crate) fn node() -> Node {
         service_account: "reviews".into(),
         interception: Interception::Redirect,
         own_ports: Vec::new(),
+        auto_register_group: String::new(),
+        probes: false,
         version: "1.29.0".into(),
     }
 }
