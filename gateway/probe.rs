@@ -189,5 +189,21 @@ mod tests {
         assert!(run("exec: {command: [/no/such/thing]}").await.is_err());
         assert!(run(&format!("tcpSocket: {{port: {free}}}")).await.is_err());
         assert!(run(&format!("grpc: {{port: {free}}}")).await.is_err());
+
+        let listener = tokio::net::TcpListener::bind((here, 0)).await.expect("bound");
+        let port = listener.local_addr().expect("bound").port();
+        let (done, answer) = (CancellationToken::new(), |request: &Request<hyper::body::Incoming>| {
+            let is_named = request.headers().get("x-who").is_some_and(|who| who == "probe");
+            let status = if request.uri().path() == "/well" && is_named { 302 } else { 404 };
+            crate::http_server::text(status, "")
+        });
+        tokio::spawn(crate::http_server::serve(listener, answer, done.clone()));
+        let who = "httpHeaders: [{name: x-who, value: probe}]";
+        assert!(run(&format!("httpGet: {{port: {port}, path: well, {who}}}")).await.is_ok());
+        let ill = run(&format!("httpGet: {{port: {port}, path: /ill, {who}}}")).await;
+        assert!(ill.expect_err("fails").to_string().contains("404"));
+        assert!(run(&format!("httpGet: {{port: {port}, scheme: HTTPS}}")).await.is_err(), "it speaks no TLS");
+        assert!(run(&format!("tcpSocket: {{port: {port}, host: localhost}}")).await.is_ok());
+        done.cancel();
     }
 }
