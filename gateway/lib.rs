@@ -7,6 +7,7 @@ pub mod command;
 pub mod demo;
 pub mod http_client;
 pub mod http_server;
+pub mod probe;
 pub mod role;
 pub mod settings;
 pub mod telemetry;

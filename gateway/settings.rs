@@ -160,6 +160,15 @@ pub struct WorkloadSettings {
     /// Where it runs: `REGION/ZONE/SUBZONE`, or the beginning of it; not known if empty.
     #[serde(default)]
     pub locality: String,
+    /// The network of its addresses; not known if empty.
+    #[serde(default)]
+    pub network: String,
+    /// The WorkloadGroup of its namespace that it registers itself with; none if empty.
+    #[serde(default)]
+    pub auto_register_group: String,
+    /// How its health is found out, written as a WorkloadGroup's `probe`; it is told to the control plane.
+    #[serde(default)]
+    pub readiness_probe: Option<serde_json::Value>,
     /// How its traffic arrives: `REDIRECT`, or `NONE` when listeners are bound as a Sidecar resource says. Nothing is
     /// redirected to a router.
     #[serde(default = "redirect")]
@@ -278,6 +287,15 @@ impl ClusterSettings {
 // === impl WorkloadSettings ===
 
 impl WorkloadSettings {
+    /// The validated probe, if there is one.
+    ///
+    /// # Errors
+    /// If it is not one.
+    pub fn probe(&self) -> anyhow::Result<Option<resource::Probe>> {
+        let Some(value) = &self.readiness_probe else { return Ok(None) };
+        resource::parse_probe("workload", &value.to_string()).context("workload.readinessProbe")
+    }
+
     /// The validated namespace.
     ///
     /// # Errors

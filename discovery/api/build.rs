@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         [
             "istio/nds.proto",
             "istio/ca.proto",
+            "grpc/health.proto",
             "isthmus/v1/record.proto",
             "isthmus/v1/tunnel.proto",
             "isthmus/v1/report.proto",

@@ -300,6 +300,9 @@ fn dns_settings(workload: &Workload) -> dns::Settings {
 fn workload_settings(workload: &Workload) -> WorkloadSettings {
     let labels = [("app", workload.title.name()), ("version", workload.version)];
     WorkloadSettings {
+        network: String::new(),
+        auto_register_group: String::new(),
+        readiness_probe: None,
         name: workload.name(),
         namespace: NAMESPACE.to_owned(),
         service_account: workload.service_account(),

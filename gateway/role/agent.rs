@@ -72,7 +72,11 @@ pub async fn agent(settings: AgentProcess, shutdown: CancellationToken) -> anyho
     let sink = Names { resources: Resources::default(), namespace: settings.workload.namespace()?, zone };
     // The agent is no second proxy: it asks as itself, for the names alone.
     let asking = proxy::node(&settings.cluster, &settings.workload, &format!("{name}-agent"), own_ports)?;
-    let feeding = tokio::spawn(xds::run(connect, asking, ClientSettings::from(Mode::Delta), sink, shutdown.clone()));
+    // Its workload is registered for as long as the agent asks: Envoy has no health to tell.
+    let asking = proxy::registering(asking, &settings.workload)?;
+    let health = proxy::health(&settings.workload, &shutdown)?;
+    let client = ClientSettings::from(Mode::Delta);
+    let feeding = tokio::spawn(xds::run_with_health(connect, asking, client, sink, health, shutdown.clone()));
     readiness.set();
     keep_running(&settings.envoy, &file, shutdown).await?;
     secrets.await.context("the secrets' server")??;

@@ -4,6 +4,7 @@ use super::registry::open;
 use crate::admin::{self, Views};
 use crate::settings::ControlPlaneProcess;
 use crate::telemetry::{self, Readiness};
+use ::registry::Controller;
 use anyhow::Context;
 use ca::{Authority, TokenKey};
 use controlplane::{ControlPlane, Metrics, Parts, State};
@@ -33,7 +34,8 @@ pub async fn control_plane(settings: ControlPlaneProcess, shutdown: Cancellation
     let tokens = TokenKey::from_pem(cluster.trust_domain.clone(), &tokens).context("tokenKey")?;
 
     let mut metrics = prometheus_client::registry::Registry::default();
-    let opened = open(&cluster, own_bundle, &settings.registry, &mut metrics, &shutdown).await?;
+    let opened =
+        open(&cluster, own_bundle, &settings.registry, Some(controller(&settings)), &mut metrics, &shutdown).await?;
     let registry = opened.registry;
     let listener =
         TcpListener::bind(settings.listen).await.with_context(|| format!("listen: bind {}", settings.listen))?;
@@ -54,6 +56,17 @@ pub async fn control_plane(settings: ControlPlaneProcess, shutdown: Cancellation
     plane.stopped().await;
     registry.stopped().await;
     Ok(())
+}
+
+/// How workloads register themselves here, under a name that no other control plane has or had.
+fn controller(settings: &ControlPlaneProcess) -> Controller {
+    let registration = &settings.limits.registration;
+    Controller {
+        name: format!("controlplane-{:016x}", rand::random::<u64>()),
+        grace: Duration::from_millis(registration.grace_ms),
+        orphan: Duration::from_millis(registration.orphan_ms),
+        most: registration.max_workloads,
+    }
 }
 
 fn views(state: State, registry: &::registry::Registry, settings: &ControlPlaneProcess) -> anyhow::Result<Views> {

@@ -30,7 +30,7 @@ pub async fn gateway(settings: GatewayProcess, shutdown: CancellationToken) -> a
     let who = WorkloadIdentity::new(cluster.trust_domain.clone(), SYSTEM_NAMESPACE.parse()?, &account)?;
     let mut metrics = prometheus_client::registry::Registry::default();
     let own_bundle = enrol::own_bundle(&cluster, &settings.identity)?;
-    let opened = open(&cluster, own_bundle, &settings.registry, &mut metrics, &shutdown).await?;
+    let opened = open(&cluster, own_bundle, &settings.registry, None, &mut metrics, &shutdown).await?;
     let readiness = Readiness::default();
     let counted = tunnel::Metrics::register(&mut metrics);
     let expiry = enrol::expiry(&mut metrics);

@@ -1,6 +1,7 @@
 //! What a sidecar, a router and an agent share: which workload, whose node, which control plane.
 
 use super::enrol::{CONTROL_PLANE_NAME, control_plane_identity, own_bundle};
+use crate::probe;
 use crate::settings::{ClusterSettings, EnrolSettings, ProxyRole, WorkloadSettings};
 use ::proxy::{Metrics, Owner, Parts};
 use anyhow::{Context, bail};
@@ -14,9 +15,10 @@ use serde_json::{Value, json};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use xds::{Interception, Node, NodeKind};
+use xds::{Health, Interception, Node, NodeKind};
 
 /// A channel in the making.
 pub(super) type Connecting = Pin<Box<dyn Future<Output = Result<Channel, IdentityError>> + Send>>;
@@ -59,13 +61,15 @@ pub(super) fn node(
         name: name.to_owned(),
         namespace,
         cluster: cluster.name.clone(),
-        network: String::new(),
+        network: workload.network.clone(),
         locality: workload.locality.parse().context("workload.locality")?,
         labels: workload.labels.clone(),
         service_account: workload.service_account.clone(),
         interception,
         own_ports,
         software: xds::Software::Isthmus,
+        auto_register_group: String::new(),
+        probes: false,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }
@@ -98,6 +102,30 @@ pub(super) fn parts(
         metrics,
         zone,
     })
+}
+
+/// `node` as one that registers its workload, if the settings say so.
+///
+/// # Errors
+/// If the probe is not one.
+pub(super) fn registering(node: Node, workload: &WorkloadSettings) -> anyhow::Result<Node> {
+    let probes = workload.probe()?.is_some();
+    Ok(Node { auto_register_group: workload.auto_register_group.clone(), probes, ..node })
+}
+
+/// Runs the workload's probe, if there is one, until `shutdown`; what it finds.
+///
+/// # Errors
+/// If the probe is not one.
+pub(super) fn health(
+    workload: &WorkloadSettings,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<watch::Receiver<Health>> {
+    let (told, health) = watch::channel(None);
+    if let (Some(probe), Some(address)) = (workload.probe()?, workload.addresses.first()) {
+        tokio::spawn(probe::run(probe, *address, told, shutdown.clone()));
+    }
+    Ok(health)
 }
 
 /// Opens channels to the control plane with the certificate of the moment.

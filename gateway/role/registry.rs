@@ -5,7 +5,7 @@ use anyhow::Context;
 use config::Intent;
 use identity::RegistryKey;
 use model::{Cluster, TrustBundle};
-use registry::{Limits, Metrics, Registry, Settings};
+use registry::{Controller, Limits, Metrics, Registry, Settings};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ pub(super) async fn open(
     cluster: &Cluster,
     own_bundle: TrustBundle,
     settings: &RegistrySettings,
+    controller: Option<Controller>,
     metrics: &mut prometheus_client::registry::Registry,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Opened> {
@@ -47,6 +48,7 @@ pub(super) async fn open(
         forget_after: Duration::from_secs(settings.forget_after_seconds),
         limits: Limits::default(),
         check: Arc::new(Intent::check),
+        controller,
     };
     let registry = Registry::start(settings, store.clone(), Metrics::register(metrics), shutdown)?;
     Ok(Opened { registry, store, key })

@@ -22,6 +22,7 @@ pub async fn sidecar(settings: SidecarProcess, shutdown: CancellationToken) -> a
     let who = proxy::identity(&cluster, &settings.workload)?;
     let own_ports = settings.telemetry.ports().chain([settings.admin.port()]).collect();
     let node = proxy::node(&settings.cluster, &settings.workload, &settings.workload.name, own_ports)?;
+    let node = proxy::registering(node, &settings.workload)?;
     let mut metrics = prometheus_client::registry::Registry::default();
     let zone = Arc::new(ArcSwap::from_pointee(Zone::default()));
     let names = proxy::names(settings.dns.as_ref(), &zone, &mut metrics, &shutdown).await?;
@@ -36,7 +37,9 @@ pub async fn sidecar(settings: SidecarProcess, shutdown: CancellationToken) -> a
     admin::serve(settings.admin, views(&sidecar, &settings)?, &shutdown).await?;
     let connect = proxy::connector(&cluster, &settings.identity, &identity)?;
     let mode = if settings.state_of_the_world { Mode::StateOfTheWorld } else { Mode::Delta };
-    let feeding = tokio::spawn(xds::run(connect, node, ClientSettings::from(mode), sink, shutdown.clone()));
+    let health = proxy::health(&settings.workload, &shutdown)?;
+    let client = ClientSettings::from(mode);
+    let feeding = tokio::spawn(xds::run_with_health(connect, node, client, sink, health, shutdown.clone()));
     let mut ready = sidecar.ready();
     tokio::spawn(async move {
         if ready.wait_for(|ready| *ready).await.is_ok() {

@@ -103,7 +103,7 @@ spec:
 }
 
 /// The settings of a sidecar of the plan, for another workload of the same service account.
-fn sidecar(mesh: &Mesh, like: &str, name: &str, address: IpAddr) -> SidecarProcess {
+pub fn sidecar(mesh: &Mesh, like: &str, name: &str, address: IpAddr) -> SidecarProcess {
     let mut settings: SidecarProcess = settings::read(&mesh.home().join(like)).expect("settings");
     settings.workload.name = name.to_owned();
     settings.workload.addresses = vec![address];

@@ -4,4 +4,5 @@ mod beside;
 mod echo;
 mod fixture;
 mod protocols;
+mod registered;
 mod scenarios;

@@ -24,6 +24,7 @@ mod fixture;
 mod http_case;
 mod ledger;
 mod load;
+mod local;
 mod marker;
 mod mesh;
 mod outside;

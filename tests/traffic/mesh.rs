@@ -6,6 +6,7 @@ use crate::case::Column;
 use crate::cluster::{Cluster, Tasks, Workload, start_store};
 use crate::http_case::Target;
 use crate::ledger::Ledger;
+use crate::local::Local;
 use crate::marker;
 use crate::outside;
 use crate::pki::Pki;
@@ -25,6 +26,8 @@ pub struct Mesh {
     /// Where the marker's application is.
     pub marker: IpAddr,
     gateway: IpAddr,
+    /// What stands outside of the mesh, for what callers address by themselves.
+    pub local: Arc<Local>,
     instances: Vec<Instance>,
     tasks: Tasks,
 }
@@ -40,6 +43,7 @@ pub struct Caller {
     pub gateway: IpAddr,
     /// The Envoys that are part of it.
     pub envoys: Vec<EnvoyLook>,
+    pub local: Arc<Local>,
 }
 
 /// Where Envoy can be looked into.
@@ -87,8 +91,9 @@ impl Mesh {
         start_marker(marker, ledger).await?;
         let (outside, pki) = start_outside(range, &home.join(format!("pki-{column}")), ledger).await?;
         cluster.start_control_plane(&mut tasks);
+        let local = Arc::new(Local::start(&home.join(column.to_string()), ledger).await?);
         let (callers, none) = (Vec::new(), Tasks::default());
-        let mut mesh = Self { callers, outside, pki, cluster, marker, gateway, instances, tasks: none };
+        let mut mesh = Self { callers, outside, pki, cluster, marker, gateway, local, instances, tasks: none };
         let (workload, at) = mesh.caller(&column.to_string(), range)?;
         let router = router(gateway);
         let mut envoys = Vec::new();
@@ -104,7 +109,11 @@ impl Mesh {
                 }
             }
         }
-        mesh.add(Caller { column, mesh: at, own: workload.address, gateway, envoys }, ledger).await?;
+        mesh.add(
+            Caller { column, mesh: at, own: workload.address, gateway, envoys, local: mesh.local.clone() },
+            ledger,
+        )
+        .await?;
         mesh.tasks = tasks;
         Ok(mesh)
     }
@@ -134,12 +143,14 @@ impl Mesh {
             east.start_sidecar(&mut tasks, &beside(instance))?;
         }
         let (outside, pki) = start_outside(range, &home.join("pki-far"), ledger).await?;
+        let local = Arc::new(Local::start(&home.join("west"), ledger).await?);
         let (callers, none) = (Vec::new(), Tasks::default());
-        let mut mesh = Self { callers, outside, pki, cluster: west, marker, gateway, instances, tasks: none };
+        let mut mesh = Self { callers, outside, pki, cluster: west, marker, gateway, local, instances, tasks: none };
         let (workload, at) = mesh.caller("remote", range)?;
         mesh.cluster.start_sidecar(&mut tasks, &workload)?;
         let (column, own) = (Column::Remote, workload.address);
-        mesh.add(Caller { column, mesh: at, own, gateway, envoys: Vec::new() }, ledger).await?;
+        let local = mesh.local.clone();
+        mesh.add(Caller { column, mesh: at, own, gateway, envoys: Vec::new(), local }, ledger).await?;
         mesh.tasks = tasks;
         Ok(mesh)
     }
@@ -147,7 +158,7 @@ impl Mesh {
     /// `text` with the addresses of the instances and of the gateway in the places of their names.
     pub fn filled(&self, text: &str) -> String {
         let fill = |text: String, one: &Instance| text.replace(&format!("${}", one.name()), &one.address.to_string());
-        let text = self.pki.filled(text).replace("$outside", &self.outside.to_string());
+        let text = self.pki.filled(&self.local.filled(text)).replace("$outside", &self.outside.to_string());
         self.instances.iter().fold(text.replace("$gateway", &self.gateway.to_string()), fill)
     }
 

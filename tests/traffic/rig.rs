@@ -132,8 +132,10 @@ impl Rig {
         // Listeners of Envoy's open when all that they need has come, whatever else has come before.
         let mut opened = !case.asks_gateway() && case.sidecar.is_none();
         for (index, step) in case.requests.iter().enumerate() {
-            let (patience, step) = (if opened { Duration::ZERO } else { OPENING }, step.of_caller(caller.column));
+            let patience = if opened { Duration::ZERO } else { OPENING };
             opened = true;
+            let authority = step.authority.as_ref().map(|authority| caller.local.filled(authority));
+            let step = HttpCase { authority, ..step.of_caller(caller.column) };
             let all = until("as expected", patience, async || self.request(caller, &step).await).await;
             wrong.extend(all.err().map(|error| format!("request {}: {error:#}", index + 1)));
         }

@@ -32,6 +32,8 @@ fn node() -> Node {
         service_account: "a".into(),
         interception: Interception::None,
         own_ports: Vec::new(),
+        auto_register_group: String::new(),
+        probes: false,
         version: "1".into(),
         software: Software::Envoy,
     }

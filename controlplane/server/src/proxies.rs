@@ -4,6 +4,7 @@
 //! the pusher is woken to tell it the new one.
 
 use crate::metrics::Metrics;
+use crate::registration::Registration;
 use crate::world::World;
 use arc_swap::ArcSwap;
 use model::{Locality, WorkloadIdentity};
@@ -30,6 +31,7 @@ struct Inner {
     /// A proxy was told an old world.
     stale: Notify,
     metrics: Metrics,
+    registration: Registration,
 }
 
 /// What tells two proxies apart: node id and service account. The namespace is in the node id, and the server admits
@@ -81,7 +83,7 @@ pub(crate) struct Batch {
 // === impl Proxies ===
 
 impl Proxies {
-    pub(crate) fn new(world: World, metrics: Metrics) -> Self {
+    pub(crate) fn new(world: World, registration: Registration, metrics: Metrics) -> Self {
         metrics.knows(&world.catalog);
         Self(Arc::new(Inner {
             world: ArcSwap::from_pointee(world),
@@ -89,6 +91,7 @@ impl Proxies {
             ready: AtomicBool::new(false),
             stale: Notify::new(),
             metrics,
+            registration,
         }))
     }
 
@@ -173,6 +176,7 @@ impl Source for Proxies {
         if !self.is_ready() {
             return Err(Status::unavailable("the control plane starts: the peers' records are still being read"));
         }
+        self.0.registration.open(node, peer)?;
         let world = self.world();
         let snapshot = self.told(node, peer, world.generation);
         let snapshot = snapshot.unwrap_or_else(|| Arc::new(translate(&world.catalog, &world.intent, node, peer)));
@@ -202,7 +206,12 @@ impl Source for Proxies {
         }
     }
 
+    fn health(&self, node: &Node, health: Result<(), String>) {
+        self.0.registration.health(node, health);
+    }
+
     fn closed(&self, node: &Node) {
+        self.0.registration.closed(node);
         let mut table = self.table();
         let Some(proxy) = table.get_mut(&id(node)) else { return };
         proxy.streams = proxy.streams.saturating_sub(1);

@@ -7,6 +7,7 @@
 
 use crate::debounce::Debounce;
 use crate::proxies::{Batch, Proxies};
+use crate::registration::Registration;
 use crate::world::{Urgency, World, urgency};
 use crate::{DebounceSettings, Metrics, Settings};
 use config::Intent;
@@ -49,7 +50,7 @@ impl Pusher {
         let documents_now = documents.borrow_and_update().clone();
         let intent = read(&documents_now, &errors).unwrap_or_default();
         Self {
-            proxies: Proxies::new(World::new(seen.clone(), intent.clone()), metrics),
+            proxies: Proxies::new(World::new(seen.clone(), intent.clone()), Registration::new(&registry), metrics),
             registry,
             catalog,
             documents,

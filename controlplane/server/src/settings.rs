@@ -23,6 +23,8 @@ pub struct Settings {
     pub xds: ServerSettings,
     /// What gateways may report.
     pub reports: ReportSettings,
+    /// How workloads register themselves.
+    pub registration: RegistrationSettings,
     /// Limits of the listening socket.
     pub incoming: IncomingSettings,
 }
@@ -58,6 +60,19 @@ pub struct ReportSettings {
     pub max_peers: usize,
 }
 
+/// How workloads register themselves as members of WorkloadGroups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct RegistrationSettings {
+    /// How long a workload stays registered once it is connected to no control plane, in milliseconds. Default 10 000.
+    pub grace_ms: u64,
+    /// How long a workload stays registered whose control plane is gone without a word, or that the store lost, in
+    /// milliseconds. Default 60 000.
+    pub orphan_ms: u64,
+    /// The most workloads that are registered with one control plane. Default 10 000.
+    pub max_workloads: usize,
+}
+
 // === impl Settings ===
 
 impl Default for Settings {
@@ -70,6 +85,7 @@ impl Default for Settings {
             drain_ms: 5000,
             xds: ServerSettings::default(),
             reports: ReportSettings::default(),
+            registration: RegistrationSettings::default(),
             incoming: IncomingSettings::default(),
         }
     }
@@ -80,6 +96,14 @@ impl Default for Settings {
 impl Default for DebounceSettings {
     fn default() -> Self {
         Self { configuration_quiet_ms: 100, configuration_max_ms: 1000, endpoints_quiet_ms: 10, endpoints_max_ms: 100 }
+    }
+}
+
+// === impl RegistrationSettings ===
+
+impl Default for RegistrationSettings {
+    fn default() -> Self {
+        Self { grace_ms: 10_000, orphan_ms: 60_000, max_workloads: 10_000 }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::any::any;
 use crate::assignment::Assigned;
 use crate::scope::{Inbound, Scope, Target, served_ports};
 use crate::value::{ads, milliseconds, one_field, pipe, socket};
-use crate::{endpoint, policy, transport};
+use crate::{dynamic, endpoint, policy, transport};
 use api::envoy::envoy::config::cluster::v3 as envoy;
 use api::envoy::envoy::config::core::v3::{
     Address, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions, Metadata,
@@ -41,10 +41,13 @@ pub(crate) enum Discovery {
     StrictDns,
     /// One name, of which one address is used.
     LogicalDns,
+    /// The name that is asked for.
+    Dynamic,
 }
 
 const CONNECT_TIMEOUT_MS: u32 = 10_000;
-const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+/// Where the HTTP of an upstream is described.
+pub(crate) const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
     let outbound = scope.services.iter().flat_map(|service| of_service(scope, service));
@@ -113,6 +116,7 @@ pub(crate) fn discovery(scope: &Scope<'_>, service: &Service) -> Discovery {
     let by_name = service.endpoints.iter().any(|endpoint| matches!(endpoint.address, model::Address::Name(_)));
     let is_external = service.location == Location::External && !service.key.host.is_wildcard();
     match service.resolution {
+        Resolution::DynamicDns => Discovery::Dynamic,
         Resolution::None if lists_nothing && scope.is_redirected() => Discovery::OriginalDestination,
         Resolution::DnsRoundRobin if lists_nothing && is_external => Discovery::LogicalDns,
         Resolution::Dns if lists_nothing && is_external => Discovery::StrictDns,
@@ -151,6 +155,10 @@ fn outbound(scope: &Scope<'_>, service: &Service, port: &Port, subset: Option<&S
         Discovery::OriginalDestination => {
             upstream.set_lb_policy(LbPolicy::ClusterProvided);
             upstream.lb_config = None;
+            resource(&upstream)
+        }
+        Discovery::Dynamic => {
+            dynamic::become_dynamic(&mut upstream, dns_family(scope), wanted.tls.as_ref());
             resource(&upstream)
         }
         Discovery::StrictDns | Discovery::LogicalDns => {
@@ -280,7 +288,8 @@ fn one_endpoint(name: &str, at: Option<Address>) -> eds::ClusterLoadAssignment {
     eds::ClusterLoadAssignment { cluster_name: name.to_owned(), endpoints: vec![locality], ..Default::default() }
 }
 
-fn dns_family(scope: &Scope<'_>) -> DnsLookupFamily {
+/// The families in which names are resolved: those that the node has.
+pub(crate) fn dns_family(scope: &Scope<'_>) -> DnsLookupFamily {
     match &scope.wildcards()[..] {
         [one] if one.is_ipv4() => DnsLookupFamily::V4Only,
         [_] => DnsLookupFamily::V6Only,
@@ -301,6 +310,8 @@ impl Discovery {
             Self::OriginalDestination => DiscoveryType::OriginalDst,
             Self::StrictDns => DiscoveryType::StrictDns,
             Self::LogicalDns => DiscoveryType::LogicalDns,
+            // Replaced by a type of its own.
+            Self::Dynamic => DiscoveryType::Static,
         }
     }
 }

@@ -10,8 +10,10 @@
 
 mod any;
 mod assignment;
+mod captured;
 mod change;
 mod cluster;
+mod dynamic;
 mod edge;
 mod edge_route;
 mod endpoint;

@@ -1,9 +1,9 @@
 //! LDS: where the proxy listens for its workload's requests, and with what it answers them.
 
 use crate::cluster::{BLACK_HOLE, PASSTHROUGH};
-use crate::scope::{INBOUND_PORT, OUTBOUND_PORT, Scope};
+use crate::scope::{OUTBOUND_PORT, Scope};
 use crate::value::{flag, milliseconds, number, socket, time};
-use crate::{edge, filter, http_route, inbound, stream};
+use crate::{captured, dynamic, edge, filter, http_route, inbound, stream};
 use api::envoy::envoy::config::core::v3::TrafficDirection;
 use api::envoy::envoy::config::listener::v3 as envoy;
 use config::{EgressListener, OutboundPolicy};
@@ -20,7 +20,7 @@ pub(crate) const PLAIN_HTTP: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
 
 /// How long a connection of the workload may be silent before it counts as bytes: a protocol in which the server
 /// speaks first waits so long, and HTTP that comes later still arrives, unseen.
-const DETECTION_TIMEOUT_MS: u32 = 100;
+pub(crate) const DETECTION_TIMEOUT_MS: u32 = 100;
 
 /// Envoy's names for what a connection was found to carry.
 pub(crate) const RAW: &str = "raw_buffer";
@@ -38,8 +38,9 @@ pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
     if scope.is_redirected() {
         let entrance = virtual_outbound(scope);
         listeners.insert(entrance.name.clone(), entrance);
-        captured(scope, &mut listeners);
+        captured::add_all(scope, &mut listeners);
     }
+    dynamic::equip(scope, &mut listeners);
     listeners.values().map(|listener| Resource::new(listener.name.as_str(), listener)).collect()
 }
 
@@ -85,51 +86,33 @@ pub(crate) fn trap(port: u16) -> envoy::FilterChain {
     chain(matches, filter::tcp(BLACK_HOLE.to_owned()))
 }
 
-/// Takes everything, and hands it to the listener of where it was going; the rest nobody declared.
-fn virtual_outbound(scope: &Scope<'_>) -> envoy::Listener {
-    let undeclared = match (scope.policy, scope.egress_proxy()) {
+/// Where bytes go that nobody declared.
+pub(crate) fn undeclared(scope: &Scope<'_>) -> envoy::Filter {
+    let upstream = match (scope.policy, scope.egress_proxy()) {
         (OutboundPolicy::RegistryOnly, _) => BLACK_HOLE.to_owned(),
         (OutboundPolicy::AllowAny, None) => PASSTHROUGH.to_owned(),
         (OutboundPolicy::AllowAny, Some(proxy)) => http_route::upstream(scope, proxy, OUTBOUND_PORT),
     };
+    filter::tcp(upstream)
+}
+
+/// Takes everything, and hands it to the listener of where it was going; the rest nobody declared.
+fn virtual_outbound(scope: &Scope<'_>) -> envoy::Listener {
     envoy::Listener {
         use_original_dst: flag(true),
         filter_chains: vec![trap(OUTBOUND_PORT)],
-        default_filter_chain: Some(chain(envoy::FilterChainMatch::default(), filter::tcp(undeclared))),
+        default_filter_chain: Some(chain(envoy::FilterChainMatch::default(), undeclared(scope))),
         ..base("virtualOutbound".to_owned(), &scope.wildcards(), OUTBOUND_PORT, TrafficDirection::Outbound)
     }
 }
 
-/// The listeners that [`virtual_outbound`] hands connections to: HTTP by port, all else by address and port.
-fn captured(scope: &Scope<'_>, listeners: &mut Listeners) {
-    let unbound = |name: String, addresses: &[IpAddr], port: u16| envoy::Listener {
-        bind_to_port: flag(false),
-        ..base(name, addresses, port, TrafficDirection::Outbound)
-    };
-    for (service, port) in scope.ports() {
-        let number = port.number;
-        if port.protocol.is_http() {
-            if ![OUTBOUND_PORT, INBOUND_PORT].contains(&number) {
-                let name = format!("0.0.0.0_{number}");
-                let http = || filter::http_outbound(format!("outbound_{name}"), number.to_string());
-                let listener = || envoy::Listener {
-                    filter_chains: vec![chain(envoy::FilterChainMatch::default(), http())],
-                    ..unbound(name.clone(), &scope.wildcards(), number)
-                };
-                listeners.entry(name.clone()).or_insert_with(listener);
-            }
-            continue;
-        }
-        for address in &service.addresses {
-            let name = bound_name(*address, number);
-            let listener = || one_service(scope, unbound(name.clone(), &[*address], number), service, port);
-            listeners.entry(name.clone()).or_insert_with(listener);
-        }
-    }
-}
-
 /// `listener`, all of whose connections are for one service that does not speak HTTP, or does not say so.
-fn one_service(scope: &Scope<'_>, listener: envoy::Listener, service: &Service, port: &Port) -> envoy::Listener {
+pub(crate) fn one_service(
+    scope: &Scope<'_>,
+    listener: envoy::Listener,
+    service: &Service,
+    port: &Port,
+) -> envoy::Listener {
     match port.protocol {
         Protocol::Tls => by_server_name(scope, listener, &[(service, port)]),
         Protocol::Auto => {
@@ -160,9 +143,13 @@ fn by_server_name(scope: &Scope<'_>, listener: envoy::Listener, services: &[(&Se
     envoy::Listener { filter_chains: chains, listener_filters: vec![filter::tls_inspector()], ..listener }
 }
 
+/// How long a listener looks at how a connection begins.
+pub(crate) fn detection_timeout(scope: &Scope<'_>) -> Option<api::envoy::google::protobuf::Duration> {
+    scope.intent.mesh.detection_timeout.and_then(time).or(milliseconds(DETECTION_TIMEOUT_MS))
+}
+
 /// HTTP in the clear goes by the routes of that name, all else as bytes.
 fn detect(scope: &Scope<'_>, listener: envoy::Listener, routes: String, otherwise: envoy::Filter) -> envoy::Listener {
-    let asked = scope.intent.mesh.detection_timeout;
     let http = envoy::FilterChainMatch {
         transport_protocol: RAW.to_owned(),
         application_protocols: PLAIN_HTTP.map(str::to_owned).into(),
@@ -170,7 +157,7 @@ fn detect(scope: &Scope<'_>, listener: envoy::Listener, routes: String, otherwis
     };
     envoy::Listener {
         listener_filters: vec![filter::tls_inspector(), filter::http_inspector()],
-        listener_filters_timeout: asked.and_then(time).or(milliseconds(DETECTION_TIMEOUT_MS)),
+        listener_filters_timeout: detection_timeout(scope),
         continue_on_listener_filters_timeout: true,
         filter_chains: vec![chain(http, filter::http_outbound(format!("outbound_{}", listener.name), routes))],
         default_filter_chain: Some(chain(envoy::FilterChainMatch::default(), otherwise)),

@@ -1,5 +1,6 @@
 //! RDS: from the authority that a request names to the routes.
 
+use crate::captured::shares_routes;
 use crate::cluster::{self, PASSTHROUGH};
 use crate::matches::{self, Audience};
 use crate::names::{clusterset_twin, kubernetes};
@@ -66,7 +67,9 @@ pub(crate) fn inbound(port: u16) -> envoy::RouteConfiguration {
 /// `PORT`: all HTTP services of that port, by authority.
 fn by_port<'a>(scope: &'a Scope<'_>) -> impl Iterator<Item = RouteTable> + 'a {
     let mut by_port: BTreeMap<u16, Vec<Shown<'_>>> = BTreeMap::new();
-    for (service, port) in scope.ports().filter(|(_, port)| port.protocol.is_http()) {
+    for (service, port) in
+        scope.ports().filter(|(service, port)| port.protocol.is_http() || shares_routes(service, port))
+    {
         by_port.entry(port.number).or_default().push(Shown { service, port, bare: Some(port.number) });
     }
     by_port.into_iter().map(|(number, shown)| {
@@ -79,13 +82,13 @@ fn by_port<'a>(scope: &'a Scope<'_>) -> impl Iterator<Item = RouteTable> + 'a {
 
 /// `HOST:PORT`: what is HTTP of a port that did not say so. It came for that service, whatever authority it names.
 fn detected(scope: &Scope<'_>) -> impl Iterator<Item = RouteTable> {
-    scope.ports().filter(|(service, port)| port.protocol == Protocol::Auto && !service.addresses.is_empty()).map(
-        |(service, port)| {
-            let name = listener::detected_name(service, port);
-            let routes = routes(scope, service, port);
-            configuration(name.clone(), vec![virtual_host(name, vec!["*".to_owned()], routes)])
-        },
-    )
+    let has_table = |service: &Service| !service.addresses.is_empty() || !service.networks.is_empty();
+    let detected = scope.ports().filter(move |(service, port)| port.protocol == Protocol::Auto && has_table(service));
+    detected.map(|(service, port)| {
+        let name = listener::detected_name(service, port);
+        let routes = routes(scope, service, port);
+        configuration(name.clone(), vec![virtual_host(name, vec!["*".to_owned()], routes)])
+    })
 }
 
 /// `BIND_PORT`: the services behind a listener that the application addresses itself.

@@ -130,7 +130,8 @@ fn subnets(matches: &StreamMatch) -> FilterChainMatch {
     }
 }
 
-fn range(net: &IpNet) -> CidrRange {
+/// The range as Envoy writes it.
+pub(crate) fn range(net: &IpNet) -> CidrRange {
     CidrRange {
         address_prefix: net.network().to_string(),
         prefix_len: Some(UInt32Value { value: net.prefix_len().into() }),

@@ -6,8 +6,12 @@ use crate::stream::{Replay, Stream};
 use crate::{ProxyError, announcement};
 use identity::{peer_identity, server_name};
 use model::WorkloadIdentity;
-use routing::{Keepalive, Target};
+use routing::{Discovery, Keepalive, Target};
 use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{self, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
@@ -44,9 +48,12 @@ pub(crate) async fn connect(shared: &Shared, destination: &Destination) -> Resul
 async fn dial(shared: &Shared, destination: &Destination) -> io::Result<Connected> {
     let mut tcp = match &destination.endpoint.facts.target {
         Target::Socket(address) => TcpStream::connect(address).await?,
+        Target::Name(name, port) if destination.settings.discovery == Discovery::Dynamic => {
+            TcpStream::connect(&shared.dynamic.resolve(name, *port).await?[..]).await?
+        }
         Target::Name(name, port) => TcpStream::connect((&**name, *port)).await?,
         Target::Unix(path) => {
-            let stream = Stream::Unix(UnixStream::connect(path).await?);
+            let stream = Stream::Unix(unix(path).await?);
             return Ok(Connected { stream, peer: None });
         }
     };
@@ -67,6 +74,16 @@ async fn dial(shared: &Shared, destination: &Destination) -> io::Result<Connecte
     let tls = TlsConnector::from(config).connect(name, Replay::from(tcp)).await?;
     let peer = peer_identity(tls.get_ref().1.peer_certificates());
     Ok(Connected { stream: Stream::Client(Box::new(tls)), peer })
+}
+
+/// A Unix socket; one of the abstract namespace if the path begins with `@`, as Envoy has it.
+async fn unix(path: &Path) -> io::Result<UnixStream> {
+    let Some(name) = path.as_os_str().as_bytes().strip_prefix(b"@") else { return UnixStream::connect(path).await };
+    let address = SocketAddr::from_abstract_name(name)?;
+    // The kernel answers at once: nobody else takes part.
+    let stream = net::UnixStream::connect_addr(&address)?;
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
 }
 
 /// As [`keep_alive`], where the upstream does not say otherwise.

@@ -74,7 +74,8 @@ impl Connection {
         let taken = Taken { listener: listener.clone(), destination, source: self.address.ip(), seen };
         drop(table);
         let Some(chain) = taken.chain() else { return reset(&tcp) };
-        let mut serving = pin!(self.hand_over(&taken.listener, chain, Replay::new(tcp, first.freeze()), destination));
+        let begun = Replay::new(tcp, first.freeze());
+        let mut serving = pin!(self.hand_over(&taken.listener, chain, begun, destination, &taken.seen));
         tokio::select! {
             biased;
             ended = &mut serving => return ended,
@@ -90,6 +91,7 @@ impl Connection {
         chain: &Chain,
         tcp: Replay,
         destination: SocketAddr,
+        seen: &Seen,
     ) -> io::Result<()> {
         let stream = match &chain.tls {
             None => Stream::Plain(tcp),
@@ -113,6 +115,10 @@ impl Connection {
                     address: self.address,
                     cut: &self.held.cut,
                     peer,
+                    server_name: match seen {
+                        Seen::Tls(hello) => hello.server_name.as_deref(),
+                        _ => None,
+                    },
                 };
                 caller.carry(stream, handler).await;
                 Ok(())

@@ -123,10 +123,10 @@ impl Destinations {
         new
     }
 
-    /// Forgets what is not in `table`, and closes what waited for longer than `idle`.
-    pub(crate) fn sweep(&self, table: &RoutingTable, idle: Duration) {
+    /// Forgets what is neither in `table` nor among the endpoints `named` by callers, and closes what waited for longer than `idle`.
+    pub(crate) fn sweep(&self, table: &RoutingTable, named: Vec<u64>, idle: Duration) {
         let endpoints = table.upstreams.values().flat_map(|upstream| &upstream.endpoints);
-        let known: HashSet<u64> = endpoints.map(|endpoint| endpoint.id).collect();
+        let known: HashSet<u64> = endpoints.map(|endpoint| endpoint.id).chain(named).collect();
         let mut all = self.known.write();
         all.retain(|(id, _), _| known.contains(id));
         let mut passed_through = self.passed_through.lock();

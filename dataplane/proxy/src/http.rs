@@ -15,7 +15,7 @@ use crate::sending::{Again, Outgoing, Refusal, Sending, Sent, TIMEOUT, passed};
 use crate::shadow::{self, Shadow};
 use crate::shared::Shared;
 use crate::telemetry::{Flag, Series};
-use crate::{headers, outside, overrides, path, screen, upgrade};
+use crate::{dynamic, headers, outside, overrides, path, screen, upgrade};
 use http::header::{CONNECTION, LOCATION, SET_COOKIE};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
@@ -229,6 +229,7 @@ impl Caller {
             upstream: &way.upstream,
             retries: &way.retries,
             hash: alike.hash,
+            asked: dynamic::Asked::of(&asked.authority),
             destination: self.destination,
             between: self.between(),
             counts_attempts: route.counts_attempts && self.direction == Direction::Outbound,

@@ -16,6 +16,7 @@ mod connectors;
 mod decision;
 mod destination;
 mod detect;
+mod dynamic;
 mod error;
 mod event;
 mod exchange;

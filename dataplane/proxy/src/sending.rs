@@ -7,6 +7,7 @@
 use crate::attempt::{Answered, Failure, Kind, attempt};
 use crate::body::{Repeat, RequestBody};
 use crate::destination::{Between, Destination};
+use crate::dynamic::Asked;
 use crate::event::Event;
 use crate::exchange::grpc_status;
 use crate::shared::Shared;
@@ -40,6 +41,8 @@ pub(crate) struct Sending<'a> {
     pub(crate) retries: &'a RetryPolicy,
     /// What the request is alike in with others.
     pub(crate) hash: Option<u64>,
+    /// What it asks for.
+    pub(crate) asked: Asked,
     /// Where the caller was going.
     pub(crate) destination: SocketAddr,
     /// Who asks whom, for upstreams that are told.
@@ -86,7 +89,8 @@ impl Sending<'_> {
         loop {
             let wanted =
                 Wanted { destination: self.destination, hash: self.hash, tried: &tried, now: self.shared.now() };
-            let Some(endpoint) = upstream.pick(&wanted, rand::random) else {
+            let named = self.shared.named(upstream, Some(&self.asked));
+            let Some(endpoint) = named.unwrap_or_else(|| upstream.pick(&wanted, rand::random)) else {
                 let reason = "no healthy upstream".to_owned();
                 return Err(Refusal { status: StatusCode::SERVICE_UNAVAILABLE, flag: Flag::NoEndpoint, reason });
             };

@@ -56,6 +56,9 @@ pub struct Settings {
     pub passed_through: usize,
     /// Copies of requests (a route's mirrors) that may be under way at a time; more are not made. Default 1024.
     pub shadows: usize,
+    /// Names that are known at once of those that are resolved when they are asked for; beyond them requests are answered
+    /// 503. Default 1024.
+    pub names: usize,
     /// How long requests may go on after a shutdown or a listener's removal began. Default 5000.
     pub drain_ms: u64,
     /// The buffer of each direction of a TCP stream, in bytes. Default 32 768.
@@ -94,6 +97,7 @@ impl Default for Settings {
             retry_bytes: 65_536,
             passed_through: 1024,
             shadows: 1024,
+            names: 1024,
             drain_ms: 5000,
             copy_bytes: 32_768,
             connect_ms: 10_000,

@@ -3,6 +3,7 @@
 use crate::attempt::attempt;
 use crate::body::{Part, RequestBody};
 use crate::destination::Between;
+use crate::dynamic::Asked;
 use crate::exchange::Carrier;
 use crate::shared::Shared;
 use http::Request;
@@ -55,7 +56,8 @@ impl Shadow {
         };
         let _place = self.upstream.usage.begin(UseKind::Request, &self.upstream.settings.policy.limits)?;
         let wanted = Wanted { destination: self.destination, hash: None, tried: &[], now: shared.now() };
-        let endpoint = self.upstream.pick(&wanted, rand::random)?;
+        let named = shared.named(&self.upstream, self.head.uri.authority().map(Asked::of).as_ref());
+        let endpoint = named.unwrap_or_else(|| self.upstream.pick(&wanted, rand::random))?;
         let most = shared.settings.passed_through;
         let destination = shared.destinations.pooled(&self.upstream, endpoint, self.between, most);
         let request = Request::from_parts(self.head, body);

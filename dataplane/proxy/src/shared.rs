@@ -4,6 +4,7 @@ use crate::Settings;
 use crate::acceptors::Acceptors;
 use crate::connectors::Connectors;
 use crate::destination::Destinations;
+use crate::dynamic::Dynamic;
 use crate::telemetry::Telemetry;
 use arc_swap::ArcSwap;
 use identity::{Identity, IdentityError};
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     /// Tells that listeners may have changed in the table.
     pub(crate) listeners: watch::Sender<()>,
     pub(crate) destinations: Destinations,
+    /// Names that are resolved when they are asked for.
+    pub(crate) dynamic: Dynamic,
     pub(crate) telemetry: Arc<Telemetry>,
     /// Every task that serves somebody.
     pub(crate) tasks: TaskTracker,
@@ -47,6 +50,7 @@ impl Shared {
         Self {
             listeners: watch::Sender::new(()),
             destinations: Destinations::default(),
+            dynamic: Dynamic::new(settings.names),
             shadows: Arc::new(Semaphore::new(settings.shadows)),
             acceptors: Acceptors::new(settings.files()),
             connectors: Connectors::new(settings.files()),

@@ -101,7 +101,8 @@ impl Sidecar {
                     break;
                 },
                 _ = upkeep.tick() => {
-                    self.shared.destinations.sweep(&self.shared.table.load(), self.shared.settings.pool_idle());
+                    let named = self.shared.dynamic.sweep();
+                    self.shared.destinations.sweep(&self.shared.table.load(), named, self.shared.settings.pool_idle());
                 }
             }
         }

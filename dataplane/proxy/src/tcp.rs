@@ -2,6 +2,7 @@
 
 use crate::connect::{Connected, connect};
 use crate::destination::{Between, Destination};
+use crate::dynamic::Asked;
 use crate::exchange::Busy;
 use crate::shared::Shared;
 use crate::stream::Stream;
@@ -30,6 +31,8 @@ pub(crate) struct Caller<'a> {
     /// Stop at once.
     pub(crate) cut: &'a CancellationToken,
     pub(crate) peer: Option<WorkloadIdentity>,
+    /// The server that its TLS names.
+    pub(crate) server_name: Option<&'a str>,
 }
 
 /// Counts what is read, as it is read.
@@ -60,7 +63,8 @@ impl Caller<'_> {
         while tried.len() < ATTEMPTS {
             let hash = handler.by_source.then(|| routing::source_hash(self.address.ip()));
             let wanted = Wanted { destination: self.destination, hash, tried: &tried, now: self.shared.now() };
-            let Some(endpoint) = upstream.pick(&wanted, rand::random) else { break };
+            let named = self.shared.named(&upstream, self.asked(handler).as_ref());
+            let Some(endpoint) = named.unwrap_or_else(|| upstream.pick(&wanted, rand::random)) else { break };
             if tried.contains(&endpoint.id) {
                 break;
             }
@@ -77,6 +81,12 @@ impl Caller<'_> {
         }
         tracing::info!(target: "access", caller = %self.address, upstream = %name, flags = "UF", reason, "connection refused");
         stream.reset_on_close();
+    }
+
+    /// The server that it asks for, where that is resolved.
+    fn asked(&self, handler: &StreamHandler) -> Option<Asked> {
+        let host = self.server_name.filter(|name| !name.is_empty())?;
+        Some(Asked { host: host.into(), port: Some(handler.named_port?) })
     }
 
     /// Connects and copies.

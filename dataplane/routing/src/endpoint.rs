@@ -80,16 +80,9 @@ pub(crate) fn parse(assignment: &proto::ClusterLoadAssignment) -> Result<Vec<Fac
 // === impl Facts ===
 
 impl Facts {
-    /// An endpoint that nothing is known of but its address.
-    pub(crate) fn at(address: SocketAddr) -> Self {
-        Self {
-            target: Target::Socket(address),
-            weight: 1,
-            priority: 0,
-            tls: false,
-            workload: Workload::default(),
-            clusters: None,
-        }
+    /// An endpoint that nothing is known of but where it is.
+    pub(crate) fn new(target: Target) -> Self {
+        Self { target, weight: 1, priority: 0, tls: false, workload: Workload::default(), clusters: None }
     }
 
     fn parse(endpoint: &proto::LbEndpoint, priority: u32) -> Result<Self, String> {

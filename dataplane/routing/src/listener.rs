@@ -10,6 +10,9 @@ use ::http::HeaderValue;
 use api::envoy::envoy::config::core::v3::{CidrRange, TrafficDirection};
 use api::envoy::envoy::config::listener::v3::{self as proto, filter::ConfigType};
 use api::envoy::envoy::extensions::filters::network::http_connection_manager::v3 as http;
+use api::envoy::envoy::extensions::filters::network::sni_dynamic_forward_proxy::v3::{
+    FilterConfig as SniFilter, filter_config::PortSpecifier,
+};
 use api::envoy::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier};
 use api::envoy::google::protobuf::Any;
 use ipnet::IpNet;
@@ -90,6 +93,8 @@ pub struct StreamHandler {
     pub by_source: bool,
     /// Through what they are carried on from there.
     pub tunnel: Option<Tunnel>,
+    /// The port of the server that TLS names, where that name is resolved.
+    pub named_port: Option<u16>,
 }
 
 /// Bytes are carried in an HTTP request to the upstream, which brings them to somebody else.
@@ -263,8 +268,13 @@ impl Listener {
     }
 }
 
-/// What is done to requests; faults and CORS only where a route says so.
-const FILTERS: [&str; 3] = ["envoy.filters.http.fault", "envoy.filters.http.cors", "envoy.filters.http.router"];
+/// What is done to requests; faults and CORS only where a route says so. What resolves names is done by the upstream.
+const FILTERS: [&str; 4] = [
+    "envoy.filters.http.fault",
+    "envoy.filters.http.cors",
+    "envoy.filters.http.dynamic_forward_proxy",
+    "envoy.filters.http.router",
+];
 const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
 
 /// Keeps those that fit best: `fit` tells how well, or that it does not.
@@ -373,8 +383,15 @@ fn net(range: &CidrRange) -> Result<IpNet, String> {
 impl Chain {
     /// The chain of the listener of this name.
     fn parse(chain: &proto::FilterChain, listener: &str, limiters: &Limiters) -> Result<Self, String> {
-        let [filter] = &chain.filters[..] else {
-            return Err(format!("filters: {} of them: exactly one is accepted", chain.filters.len()));
+        let (named_port, filter) = match &chain.filters[..] {
+            [filter] => (None, filter),
+            [first, filter] => (Some(named_port(first)?), filter),
+            all => {
+                return Err(format!(
+                    "filters: {} of them: one is accepted, or one that resolves names first",
+                    all.len()
+                ));
+            }
         };
         let Some(ConfigType::TypedConfig(any)) = &filter.config_type else {
             return Err(format!("filter {:?}: typed_config is expected", filter.name));
@@ -386,12 +403,27 @@ impl Chain {
         let handler = if let Some(manager) = unpack::<http::HttpConnectionManager>(any) {
             Handler::Http(HttpHandler::parse(&manager.map_err(|error| error.to_string())?, listener, limiters)?)
         } else if let Some(proxy) = unpack::<TcpProxy>(any) {
-            Handler::Tcp(StreamHandler::parse(proxy.map_err(|error| error.to_string())?)?)
+            let handler = StreamHandler::parse(proxy.map_err(|error| error.to_string())?)?;
+            Handler::Tcp(StreamHandler { named_port, ..handler })
         } else {
             return Err(format!("filter {:?} is not known: tcp_proxy and http_connection_manager are", filter.name));
         };
         Ok(Self { matches: ChainMatch::parse(chain.filter_chain_match.as_ref())?, tls, handler })
     }
+}
+
+/// The port at which the filter resolves the server that TLS names.
+fn named_port(filter: &proto::Filter) -> Result<u16, String> {
+    let Some(ConfigType::TypedConfig(any)) = &filter.config_type else {
+        return Err(format!("filter {:?}: typed_config is expected", filter.name));
+    };
+    let Some(config) = unpack::<SniFilter>(any) else {
+        return Err(format!("filter {:?}: sni_dynamic_forward_proxy is accepted before another", filter.name));
+    };
+    let Some(PortSpecifier::PortValue(port)) = config.map_err(|error| error.to_string())?.port_specifier else {
+        return Err("sni_dynamic_forward_proxy: port_value is expected".into());
+    };
+    u16::try_from(port).map_err(|_| format!("sni_dynamic_forward_proxy: port_value {port}"))
 }
 
 // === impl StreamHandler ===
@@ -416,6 +448,7 @@ impl StreamHandler {
             tunnel: proxy
                 .tunneling_config
                 .map(|tunnel| Tunnel { to: tunnel.hostname.into(), by_post: tunnel.use_post }),
+            named_port: None,
         })
     }
 

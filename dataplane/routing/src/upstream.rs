@@ -5,7 +5,7 @@ use crate::decode::{duration, message, unpack};
 use crate::endpoint::{self, Facts};
 use crate::policy::Policy;
 use crate::upstream_tls::{OutsideTls, ProxyProtocol, Transport, TransportOf, UpstreamTls};
-use crate::{Endpoint, Load, Rejection, Report, Usage, Wanted};
+use crate::{Endpoint, Load, Rejection, Report, Target, Usage, Wanted};
 use api::envoy::envoy::config::cluster::v3 as proto;
 use api::envoy::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use api::envoy::envoy::extensions::upstreams::http::v3::http_protocol_options::{
@@ -62,6 +62,8 @@ pub enum Discovery {
     Listed,
     /// Where the connection was going.
     OriginalDestination,
+    /// The name that a request or a connection asks for, resolved then: see [`Upstream::named`].
+    Dynamic,
 }
 
 /// Which HTTP is spoken.
@@ -74,6 +76,9 @@ pub enum HttpVersion {
     /// The caller's.
     AsAsked,
 }
+
+/// Envoy's name of the upstreams whose names are resolved when they are asked for.
+const DYNAMIC: &str = "envoy.clusters.dynamic_forward_proxy";
 
 /// Numbers endpoints. Starts where no small test number is, so that mistaken identities show.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -97,9 +102,14 @@ impl Upstream {
     /// An endpoint; none of those tried if another is left. `draw` gives random numbers.
     pub fn pick(&self, wanted: &Wanted<'_>, mut draw: impl FnMut() -> u64) -> Option<Arc<Endpoint>> {
         if self.settings.discovery == Discovery::OriginalDestination {
-            return Some(numbered(Facts::at(wanted.destination)));
+            return Some(numbered(Facts::new(Target::Socket(wanted.destination))));
         }
         self.balance.pick(wanted, &mut draw).cloned()
+    }
+
+    /// A new endpoint: the name `host`, to be resolved, at `port`. The caller keeps it, for as long as it likes.
+    pub fn named(&self, host: Arc<str>, port: u16) -> Arc<Endpoint> {
+        numbered(Facts::new(Target::Name(host, port)))
     }
 
     /// Counts how a request or connection to `endpoint` ended at `now`, and leaves it out for a while if it failed too
@@ -127,14 +137,15 @@ impl UpstreamSettings {
     pub(crate) fn parse(resource: &xds::Resource) -> Result<Self, Rejection> {
         let upstream: proto::Cluster = message(resource)?;
         let reject = |reason: String| Rejection::new(&resource.name, reason);
-        let discovery = match upstream.cluster_discovery_type {
-            Some(ClusterDiscoveryType::Type(kind)) => match DiscoveryType::try_from(kind) {
+        let discovery = match &upstream.cluster_discovery_type {
+            Some(ClusterDiscoveryType::Type(kind)) => match DiscoveryType::try_from(*kind) {
                 Ok(DiscoveryType::Eds) => Discovery::Eds,
                 Ok(DiscoveryType::OriginalDst) => Discovery::OriginalDestination,
                 Ok(_) => Discovery::Listed,
                 Err(_) => return Err(reject(format!("type: {kind} is not known"))),
             },
-            _ => return Err(reject("cluster_discovery_type: type is expected".into())),
+            Some(ClusterDiscoveryType::ClusterType(kind)) if kind.name == DYNAMIC => Discovery::Dynamic,
+            _ => return Err(reject(format!("cluster_discovery_type: type, or {DYNAMIC}, is expected"))),
         };
         let listed = upstream.load_assignment.as_ref().map(endpoint::parse).transpose().map_err(reject)?;
         let mutual = upstream.transport_socket_matches.iter().find(|matches| matches.name == "tlsMode-istio");

@@ -24,6 +24,14 @@ pub mod istio {
     }
 }
 
+/// gRPC's own protocols.
+pub mod grpc {
+    /// Health checking (`grpc.health.v1`).
+    pub mod health {
+        tonic::include_proto!("grpc.health.v1");
+    }
+}
+
 /// Isthmus's own messages: records, tunnel headers, reports.
 pub mod isthmus {
     tonic::include_proto!("isthmus.v1");

@@ -7,6 +7,7 @@ use model::{ClusterId, Gateway, Host, Path};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use store::Workload;
 
 /// What can happen to the registry.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(crate) enum Event {
     Peer(ClusterId, PeerView),
     /// The store gives hosts these slots; `None` where it has nothing any more.
     Addresses(Vec<(Host, Option<Slot>)>),
+    /// These workloads have registered themselves, and no others.
+    Workloads(Arc<Vec<Workload>>),
 }
 
 /// What a gateway of the own cluster tells of itself.

@@ -140,7 +140,7 @@ impl Offers {
             }
             Payload::Tombstone => self.offer(&record, None),
             Payload::Alive { gateway, addresses } => self.alive(&record, gateway, addresses, now),
-            Payload::Address { .. } => Err("malformed"),
+            Payload::Address { .. } | Payload::Workload(_) | Payload::Controller { .. } => Err("malformed"),
         }
     }
 
@@ -150,7 +150,7 @@ impl Offers {
             KeyKind::Service { audience: None, .. } => Some(Part::All),
             KeyKind::Service { audience: Some(cluster), .. } => Some(Part::Own).filter(|_| *cluster == self.own),
             KeyKind::Alive { .. } => Some(Part::Alive),
-            KeyKind::Address { .. } | KeyKind::Leader => None,
+            KeyKind::Address { .. } | KeyKind::Leader | KeyKind::Workload { .. } | KeyKind::Controller { .. } => None,
         }
     }
 

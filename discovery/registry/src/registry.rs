@@ -8,9 +8,11 @@
 
 use crate::event::{Event, GatewayEvent};
 use crate::offers::Offers;
+use crate::registrations::Registrations;
 use crate::source::address::{Addresses, Wishes};
 use crate::source::directory::Directory;
-use crate::source::{file, peer};
+use crate::source::workload::Registrar;
+use crate::source::{file, peer, presence};
 use crate::writer::{Outlets, Writer};
 use crate::{Metrics, RegistryError, Settings, Status};
 use model::Catalog;
@@ -33,6 +35,8 @@ pub struct Registry {
     pub status: watch::Receiver<Arc<Status>>,
     /// Where the own cluster's gateways are reported.
     pub gateway_events: mpsc::Sender<GatewayEvent>,
+    /// Where workloads register themselves.
+    pub registrations: Registrations,
     tasks: TaskTracker,
 }
 
@@ -74,7 +78,14 @@ impl Registry {
 
         let tasks = TaskTracker::new();
         tasks.spawn(file::run(directory, events.clone(), shutdown.clone()));
+        let registrations = Registrations::new(settings.controller.clone());
+        let registrar = Registrar::new(&settings, registrations.clone(), store.clone());
+        tasks.spawn(registrar.run(events.clone(), shutdown.clone()));
         if let Some(store) = store {
+            if let Some(controller) = &settings.controller {
+                let who = (settings.cluster.clone(), controller.name.clone());
+                tasks.spawn(presence::run(who, settings.registry_key.clone(), store.clone(), shutdown.clone()));
+            }
             let own = settings.cluster.id.clone();
             for (id, keys) in peers {
                 let offers = Offers::new(keys, own.clone(), settings.limits.clone());
@@ -87,7 +98,7 @@ impl Registry {
         tasks.spawn(write(writer, metrics, inlet, gateway_inlet, shutdown.clone()));
         tasks.close();
         let (catalog, documents, status) = (catalog_reader, documents_reader, status_reader);
-        Ok(Self { catalog, documents, status, gateway_events, tasks })
+        Ok(Self { catalog, documents, status, gateway_events, registrations, tasks })
     }
 
     /// Returns when every peer's part of the store has been read once, or after `at_most`: a control plane that waits

@@ -30,6 +30,21 @@ pub struct Settings {
     /// What else must hold of a file's documents, for kinds that the registry does not know; a file of which it does
     /// not hold is not taken in.
     pub check: Check,
+    /// That workloads register themselves with this process; not if absent.
+    pub controller: Option<Controller>,
+}
+
+/// How workloads register themselves with a control plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Controller {
+    /// Its name, never used by another, nor by itself before a restart: 1 to 253 of a-z, A-Z, 0-9, `-`, `_` and `.`.
+    pub name: String,
+    /// How long a workload stays registered once it is connected to no control plane.
+    pub grace: Duration,
+    /// How long a workload stays registered whose control plane is gone without a word.
+    pub orphan: Duration,
+    /// How many workloads may be connected here.
+    pub most: usize,
 }
 
 /// What is wrong with documents, if anything is.
@@ -95,6 +110,7 @@ impl Settings {
             forget_after: Duration::from_hours(1),
             limits: Limits::default(),
             check: Arc::new(|_| Ok(())),
+            controller: None,
         }
     }
 

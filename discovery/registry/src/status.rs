@@ -4,6 +4,7 @@ use model::{ClusterId, PeerHealth, ServiceKey};
 use resource::{Position, ResourceError, Warning};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What there is to tell.
@@ -17,6 +18,25 @@ pub struct Status {
     pub conflicts: Vec<Conflict>,
     /// Each peer.
     pub peers: BTreeMap<ClusterId, PeerStatus>,
+    /// The workloads that registered themselves, by namespace and name.
+    pub workloads: Vec<WorkloadStatus>,
+}
+
+/// What there is to tell about a workload that registered itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkloadStatus {
+    /// `NAMESPACE/NAME`.
+    pub name: String,
+    /// Its WorkloadGroup.
+    pub group: String,
+    /// Where it is.
+    pub address: IpAddr,
+    /// The control plane that it is, or was last, connected to.
+    pub controller: String,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Why it is no endpoint, if it is none.
+    pub unhealthy: Option<String>,
 }
 
 /// What there is to tell about a peer.

@@ -4,15 +4,17 @@ use crate::address::{Allocator, Slot};
 use crate::event::{Event, GatewayEvent, PeerView};
 use crate::merge::{self, PeerInput};
 use crate::metrics::{self, Metrics};
+use crate::registrations;
 use crate::settings::PeerKeys;
 use crate::source::address::Wishes;
-use crate::status::{Conflict, FileView, PeerStatus, Status};
+use crate::status::{Conflict, FileView, PeerStatus, Status, WorkloadStatus};
 use federation::health::{self, Verdict};
 use model::{Catalog, Cluster, ClusterId, Gateway, Host, Path, Peer, PeerHealth, TrustBundle};
 use resource::Document;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
+use store::Workload;
 use tokio::sync::watch;
 
 /// Everything that the sources have said.
@@ -23,6 +25,7 @@ pub(crate) struct Writer {
     files: FileView,
     /// The workloads that registered themselves.
     registered: Vec<Document>,
+    workload_status: Vec<WorkloadStatus>,
     peers: BTreeMap<ClusterId, PeerState>,
     gateways: BTreeMap<Arc<str>, Arc<Gateway>>,
     allocator: Allocator,
@@ -67,6 +70,7 @@ impl Writer {
             health: health::Settings { forget_after, ..health::Settings::default() },
             files: FileView::default(),
             registered: Vec::new(),
+            workload_status: Vec::new(),
             peers: peers.iter().map(|(id, keys)| (id.clone(), PeerState::new(&keys.cluster, now))).collect(),
             gateways: BTreeMap::new(),
             allocator: Allocator::new(forget_after),
@@ -83,6 +87,7 @@ impl Writer {
             Event::Files(files) => self.files(files),
             Event::Peer(id, view) => self.peer(&id, view, now),
             Event::Addresses(slots) => self.addresses(slots, now),
+            Event::Workloads(workloads) => self.workloads(&workloads),
         }
     }
 
@@ -143,6 +148,7 @@ impl Writer {
             warnings: self.files.warnings.clone(),
             conflicts: self.conflicts.clone(),
             peers: self.peers.iter().map(|(id, peer)| (id.clone(), peer.status(now))).collect(),
+            workloads: self.workload_status.clone(),
         };
         self.metrics.file_errors.set(count(status.file_errors.len()));
         self.metrics.conflicts.set(count(status.conflicts.len()));
@@ -179,6 +185,14 @@ impl Writer {
         }
         let changed = !Arc::ptr_eq(&peer.view.exports, &view.exports) || peer.view.gateways != view.gateways;
         peer.view = view;
+        changed
+    }
+
+    fn workloads(&mut self, workloads: &[Workload]) -> bool {
+        let registered: Vec<Document> = workloads.iter().map(registrations::document).collect();
+        self.workload_status = workloads.iter().map(WorkloadStatus::from).collect();
+        let changed = self.registered != registered;
+        self.registered = registered;
         changed
     }
 

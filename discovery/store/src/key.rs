@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! /isthmus/v1/clusters/A/for/{all|B}/services/NAMESPACE/HOST    what A offers
-//!                       /alive/GATEWAY                           a gateway of A runs; the only key with a lease
+//!                       /alive/GATEWAY                           a gateway of A runs; leased
 //!                       /addresses/HOST                          what A allocated to a host
 //!                       /leader                                  which gateway of A writes
+//!                       /workloads/NAMESPACE/NAME                a workload that registered itself with A
+//!                       /controllers/NAME                        a control plane of A that workloads register with; leased
 //! ```
 
 use model::{ClusterId, Host, Invalid, Namespace};
@@ -15,7 +17,7 @@ use std::str::FromStr;
 pub const ROOT: &str = "/isthmus/v1/clusters/";
 
 const EXPECTED: &str = "/isthmus/v1/clusters/CLUSTER/ followed by for/all|CLUSTER/services/NAMESPACE/HOST, alive/GATEWAY, \
-                        addresses/HOST or leader";
+                        addresses/HOST, workloads/NAMESPACE/NAME, controllers/NAME or leader";
 
 /// A key of ours.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +52,18 @@ pub enum KeyKind {
     },
     /// The elected writer.
     Leader,
+    /// A workload that registered itself.
+    Workload {
+        /// Its namespace.
+        namespace: Namespace,
+        /// Its name: 1 to 253 of a-z, 0-9, `-` and `.`.
+        name: String,
+    },
+    /// A control plane's sign of life.
+    Controller {
+        /// Its name, as a gateway's.
+        name: String,
+    },
 }
 
 /// The prefix of all keys of `cluster`, with its closing slash.
@@ -78,6 +92,22 @@ impl Key {
         Self { cluster, kind: KeyKind::Address { host } }
     }
 
+    /// The key of the workload `name` that registered itself.
+    pub fn workload(cluster: ClusterId, namespace: Namespace, name: &str) -> Result<Self, Invalid> {
+        if !is_workload(name) {
+            return Err(Invalid::new("workload", name, "1 to 253 of a-z, 0-9, '-' and '.'"));
+        }
+        Ok(Self { cluster, kind: KeyKind::Workload { namespace, name: name.to_owned() } })
+    }
+
+    /// The key under which the control plane `name` says that it runs.
+    pub fn controller(cluster: ClusterId, name: &str) -> Result<Self, Invalid> {
+        if !is_gateway(name) {
+            return Err(Invalid::new("controller", name, "1 to 253 of a-z, A-Z, 0-9, '-', '_' and '.'"));
+        }
+        Ok(Self { cluster, kind: KeyKind::Controller { name: name.to_owned() } })
+    }
+
     /// The key that the elected writer of `cluster` holds.
     pub fn leader(cluster: ClusterId) -> Self {
         Self { cluster, kind: KeyKind::Leader }
@@ -99,6 +129,8 @@ impl FromStr for Key {
             }
             [cluster, "alive", gateway] => Self::alive(cluster.parse()?, gateway)?,
             [cluster, "addresses", host] => Self::address(cluster.parse()?, host.parse()?),
+            [cluster, "workloads", namespace, name] => Self::workload(cluster.parse()?, namespace.parse()?, name)?,
+            [cluster, "controllers", name] => Self::controller(cluster.parse()?, name)?,
             [cluster, "leader"] => Self::leader(cluster.parse()?),
             _ => return Err(refuse()),
         };
@@ -117,9 +149,16 @@ impl fmt::Display for Key {
             }
             KeyKind::Alive { gateway } => write!(f, "alive/{gateway}"),
             KeyKind::Address { host } => write!(f, "addresses/{host}"),
+            KeyKind::Workload { namespace, name } => write!(f, "workloads/{namespace}/{name}"),
+            KeyKind::Controller { name } => write!(f, "controllers/{name}"),
             KeyKind::Leader => f.write_str("leader"),
         }
     }
+}
+
+pub(crate) fn is_workload(text: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    (1..=253).contains(&text.len()) && text.bytes().all(is_legal)
 }
 
 pub(crate) fn is_gateway(text: &str) -> bool {
@@ -139,6 +178,8 @@ mod tests {
             "/isthmus/v1/clusters/east/alive/gateway-0.abc",
             "/isthmus/v1/clusters/east/addresses/api.example.com",
             "/isthmus/v1/clusters/east/leader",
+            "/isthmus/v1/clusters/east/workloads/shop/vm-10.0.0.1-net",
+            "/isthmus/v1/clusters/east/controllers/controlplane-1",
         ] {
             assert_eq!(text.parse::<Key>().expect(text).to_string(), text);
         }
@@ -159,6 +200,8 @@ mod tests {
             "/isthmus/v1/clusters/east/for/all/services/bookinfo/reviews.",
             "/isthmus/v1/clusters/east/for/all/services/../reviews",
             "/isthmus/v1/clusters/east/addresses/a/b",
+            "/isthmus/v1/clusters/east/workloads/shop",
+            "/isthmus/v1/clusters/east/workloads/shop/Vm",
         ] {
             assert!(text.parse::<Key>().is_err(), "{text:?}");
         }

@@ -21,5 +21,5 @@ pub use high_water::{HighWater, Stale};
 pub use key::{Key, KeyKind, ROOT, cluster_prefix};
 pub use leadership::Leadership;
 pub use lease::Lease;
-pub use record::{Payload, Position, RECORD_BYTES, Record, RecordError};
+pub use record::{Payload, Position, RECORD_BYTES, Record, RecordError, Workload, WorkloadHealth};
 pub use watch::{Change, Changes, Loss};

@@ -7,6 +7,9 @@
 //! The key lies inside the signed bytes, so that a value copied to another key does not verify there.
 
 mod payload;
+mod workload;
+
+pub use workload::{Workload, WorkloadHealth};
 
 use crate::Key;
 use api::isthmus::{RecordBody, SignedRecord};
@@ -47,7 +50,7 @@ pub struct Position {
 pub enum Payload {
     /// A service on offer.
     Service(ServiceExport),
-    /// The service that was on offer here is withdrawn.
+    /// The service that was on offer here, or the workload that was registered, is gone.
     Tombstone,
     /// A gateway runs.
     Alive {
@@ -64,6 +67,13 @@ pub enum Payload {
         ipv4: Ipv4Addr,
         /// Its IPv6 address.
         ipv6: Ipv6Addr,
+    },
+    /// A workload that registered itself.
+    Workload(Workload),
+    /// A control plane runs.
+    Controller {
+        /// Its name.
+        name: String,
     },
 }
 

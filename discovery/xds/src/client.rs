@@ -10,7 +10,7 @@ use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -71,10 +71,30 @@ const QUEUE: usize = 64;
 /// Runs the client until `shutdown`: calls `connect` for a channel, subscribes, and feeds `sink`; when the connection
 /// breaks it waits (jittered, growing from 10 ms to 15 s) and resumes with the versions it holds.
 pub async fn run<F, Fut, E>(
+    connect: F,
+    node: Node,
+    settings: impl Into<ClientSettings>,
+    sink: impl Sink,
+    shutdown: CancellationToken,
+) where
+    F: FnMut() -> Fut + Send,
+    Fut: Future<Output = Result<Channel, E>> + Send,
+    E: Display + Send,
+{
+    run_with_health(connect, node, settings, sink, watch::Sender::default().subscribe(), shutdown).await;
+}
+
+/// What is known of the workload's health: nothing yet, that it is well, or why not.
+pub type Health = Option<Result<(), String>>;
+
+/// As [`run`], and tells the server how the workload is: at every connection, if anything is known, and whenever it is
+/// something else.
+pub async fn run_with_health<F, Fut, E>(
     mut connect: F,
     node: Node,
     settings: impl Into<ClientSettings>,
     mut sink: impl Sink,
+    health: watch::Receiver<Health>,
     shutdown: CancellationToken,
 ) where
     F: FnMut() -> Fut + Send,
@@ -86,7 +106,8 @@ pub async fn run<F, Fut, E>(
     let mut failures = 0;
     let conversation = async {
         loop {
-            let mut session = Session { node: &node, settings: &settings, topics: &mut topics, heard: false };
+            let health = health.clone();
+            let mut session = Session { node: &node, settings: &settings, topics: &mut topics, health, heard: false };
             let ended = match timeout(settings.connect_timeout(), connect()).await {
                 Ok(Ok(channel)) => session.converse(channel, &mut sink).await,
                 Ok(Err(error)) => Err(Status::unavailable(error.to_string())),
@@ -110,6 +131,7 @@ struct Session<'a> {
     node: &'a Node,
     settings: &'a ClientSettings,
     topics: &'a mut [Topic; type_url::ORDER.len()],
+    health: watch::Receiver<Health>,
     /// Whether the server ever answered.
     heard: bool,
 }
@@ -132,11 +154,29 @@ impl Session<'_> {
         let mut responses = timeout(self.settings.connect_timeout(), D::open(&mut client, requests))
             .await
             .map_err(|_| Status::deadline_exceeded("opening the stream took too long"))??;
-        while let Some(response) = responses.message().await? {
-            self.heard = true;
-            self.respond::<D>(response, sink, &queue).await?;
+        let mut is_told = self.health.has_changed().is_ok();
+        self.tell_health::<D>(&queue).await?;
+        loop {
+            tokio::select! {
+                response = responses.message() => {
+                    let Some(response) = response? else { return Ok(()) };
+                    self.heard = true;
+                    self.respond::<D>(response, sink, &queue).await?;
+                }
+                changed = self.health.changed(), if is_told => {
+                    is_told = changed.is_ok();
+                    self.tell_health::<D>(&queue).await?;
+                }
+            }
         }
-        Ok(())
+    }
+
+    async fn tell_health<D: Dialect>(&mut self, queue: &mpsc::Sender<D::Request>) -> Result<(), Status> {
+        let health = self.health.borrow_and_update().clone();
+        match health {
+            Some(health) => self::send(queue, D::health(health)).await,
+            None => Ok(()),
+        }
     }
 
     /// The first requests of a connection; the very first names the node.

@@ -41,6 +41,8 @@ pub(crate) trait Dialect: 'static {
     fn ask(topic: &Topic, change: Change) -> Self::Request;
     /// Accepts the last response, or rejects it with a reason.
     fn answer(topic: &Topic, error: Option<String>) -> Self::Request;
+    /// Says how the workload is: well, or not, for a reason.
+    fn health(health: Result<(), String>) -> Self::Request;
     /// Names the sender.
     fn sign(request: &mut Self::Request, node: ProtoNode);
     /// Reads the envelope.
@@ -92,6 +94,14 @@ impl Dialect for Delta {
             type_url: topic.type_url.into(),
             response_nonce: topic.nonce.clone(),
             error_detail: error.map(rejected),
+            ..ads::DeltaDiscoveryRequest::default()
+        }
+    }
+
+    fn health(health: Result<(), String>) -> Self::Request {
+        ads::DeltaDiscoveryRequest {
+            type_url: type_url::HEALTH.into(),
+            error_detail: health.err().map(rejected),
             ..ads::DeltaDiscoveryRequest::default()
         }
     }
@@ -152,6 +162,14 @@ impl Dialect for StateOfTheWorld {
 
     fn answer(topic: &Topic, error: Option<String>) -> Self::Request {
         Self::request(topic, error)
+    }
+
+    fn health(health: Result<(), String>) -> Self::Request {
+        ads::DiscoveryRequest {
+            type_url: type_url::HEALTH.into(),
+            error_detail: health.err().map(rejected),
+            ..ads::DiscoveryRequest::default()
+        }
     }
 
     fn sign(request: &mut Self::Request, node: ProtoNode) {

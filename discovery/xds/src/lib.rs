@@ -18,7 +18,7 @@ mod topic;
 mod version;
 mod wire;
 
-pub use client::{ClientSettings, Mode, Rejection, Sink, run};
+pub use client::{ClientSettings, Health, Mode, Rejection, Sink, run, run_with_health};
 pub use node::{Interception, Node, NodeKind, Software};
 pub use resource::{Resource, type_url};
 pub use server::{Event, Server, ServerSettings, Source};

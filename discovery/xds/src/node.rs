@@ -37,6 +37,10 @@ pub struct Node {
     pub version: String,
     /// Which proxy it is (`user_agent_name`).
     pub software: Software,
+    /// The WorkloadGroup that the workload registers itself with (`AUTO_REGISTER_GROUP`); empty if with none.
+    pub auto_register_group: String,
+    /// Whether the proxy finds out its workload's health, and reports it (`PROXY_CONFIG.readinessProbe`).
+    pub probes: bool,
 }
 
 /// Which proxy asks.
@@ -72,13 +76,14 @@ pub enum Interception {
 const ID: &str = "sidecar or router, then ~IP~NAME.NAMESPACE~DOMAIN, at most 1024 bytes";
 const OWN_NAME: &str = "isthmus";
 const MAX_ID: usize = 1024;
+const READINESS_PROBE: &str = "readinessProbe";
 const MAX_LABELS: usize = 1024;
 
 // === impl Node ===
 
 impl Node {
     /// Parses Envoy's node: its id, and the metadata keys CLUSTER_ID, NETWORK, NAMESPACE, SERVICE_ACCOUNT, LABELS,
-    /// INSTANCE_IPS, INTERCEPTION_MODE, ISTHMUS_OWN_PORTS and ISTIO_VERSION. Other keys are ignored.
+    /// INSTANCE_IPS, INTERCEPTION_MODE, ISTHMUS_OWN_PORTS, ISTIO_VERSION, AUTO_REGISTER_GROUP and PROXY_CONFIG. Other keys are ignored.
     pub fn parse(proto: &ProtoNode) -> Result<Self, Invalid> {
         let refuse = || Invalid::new("node id", &proto.id, ID);
         if proto.id.len() > MAX_ID {
@@ -110,6 +115,8 @@ impl Node {
             own_ports: ports(metadata.text("ISTHMUS_OWN_PORTS")?)?,
             version: metadata.text("ISTIO_VERSION")?.into(),
             software: if proto.user_agent_name == OWN_NAME { Software::Isthmus } else { Software::Envoy },
+            auto_register_group: metadata.text("AUTO_REGISTER_GROUP")?.into(),
+            probes: metadata.probes(),
         })
     }
 
@@ -126,6 +133,7 @@ impl Node {
             ("INTERCEPTION_MODE", self.interception.as_str()),
             ("ISTHMUS_OWN_PORTS", &own_ports.join(",")),
             ("ISTIO_VERSION", &self.version),
+            ("AUTO_REGISTER_GROUP", &self.auto_register_group),
         ];
         let labels = self.labels.iter().map(|(key, value)| (key.clone(), text_value(value))).collect();
         let fields = texts
@@ -133,6 +141,7 @@ impl Node {
             .filter(|(_, text)| !text.is_empty())
             .map(|(key, text)| (key.to_owned(), text_value(text)))
             .chain([("LABELS".to_owned(), Value { kind: Some(Kind::StructValue(Struct { fields: labels })) })])
+            .chain(self.probes.then(|| ("PROXY_CONFIG".to_owned(), object(READINESS_PROBE, object_value()))))
             .collect();
         ProtoNode {
             id: self.id.clone(),
@@ -177,6 +186,14 @@ fn ports(all: &str) -> Result<Vec<u16>, Invalid> {
         text.parse().map_err(refuse)
     };
     all.split(',').filter(|text| !text.is_empty()).map(parse).collect()
+}
+
+fn object_value() -> Value {
+    Value { kind: Some(Kind::StructValue(Struct::default())) }
+}
+
+fn object(key: &str, value: Value) -> Value {
+    Value { kind: Some(Kind::StructValue(Struct { fields: [(key.to_owned(), value)].into() })) }
 }
 
 fn text_value(text: &str) -> Value {
@@ -243,6 +260,13 @@ impl<'a> Metadata<'a> {
         }
     }
 
+    fn probes(&self) -> bool {
+        match self.get("PROXY_CONFIG") {
+            Some(Kind::StructValue(config)) => config.fields.contains_key(READINESS_PROBE),
+            _ => false,
+        }
+    }
+
     fn labels(&self) -> Result<BTreeMap<String, String>, Invalid> {
         let refuse = |value: &str| Invalid::new("node metadata LABELS", value, "at most 1024 strings by name");
         match self.get("LABELS") {
@@ -280,6 +304,8 @@ mod tests {
             own_ports: vec![15008, 15443],
             version: "1.29.0".into(),
             software: Software::Isthmus,
+            auto_register_group: "vms".into(),
+            probes: true,
         }
     }
 

@@ -29,6 +29,9 @@ pub mod type_url {
     /// NDS: Istio's name table.
     pub const NAME_TABLE: &str = "type.googleapis.com/istio.networking.nds.v1.NameTable";
 
+    /// What a proxy says of its workload's health (Istio's); nothing is answered.
+    pub const HEALTH: &str = "type.googleapis.com/istio.v1.HealthInformation";
+
     /// Make before break: what is referred to goes before what refers to it.
     pub const ORDER: [&str; 6] = [CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, NAME_TABLE];
 

@@ -24,6 +24,9 @@ pub trait Source: Send + Sync + 'static {
     /// The node's verdict on a response.
     fn observe(&self, _node: &Node, _event: Event) {}
 
+    /// The node says how its workload is: well, or not, for this reason of at most 4096 characters.
+    fn health(&self, _node: &Node, _health: Result<(), String>) {}
+
     /// The stream of a node that was opened has ended.
     fn closed(&self, _node: &Node) {}
 }

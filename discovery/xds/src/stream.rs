@@ -136,6 +136,10 @@ impl<W: Wire, S: Source> Stream<W, S> {
         if asked.node.is_some_and(|node| !node.id.is_empty() && node.id != self.node.id) {
             return Err(Status::invalid_argument("the node must not change within a stream"));
         }
+        if asked.type_url == type_url::HEALTH {
+            self.source.health(&self.node, asked.request.error.map_or(Ok(()), Err));
+            return Ok(());
+        }
         let Some(index) = type_url::ORDER.iter().position(|known| *known == asked.type_url) else {
             return unknown(&asked.type_url);
         };

@@ -3,5 +3,6 @@
 
 mod envoy;
 mod pushes;
+mod registrations;
 mod reports;
 mod rig;

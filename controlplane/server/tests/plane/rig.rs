@@ -26,6 +26,7 @@ const DAY: Duration = Duration::from_hours(24);
 pub(crate) struct Plane {
     pub(crate) directory: TempDir,
     pub(crate) running: ControlPlane,
+    pub(crate) registry: Registry,
     pub(crate) root: String,
     tokens: Arc<TokenKey>,
     pub(crate) shutdown: CancellationToken,
@@ -77,6 +78,8 @@ pub(crate) fn node(namespace: &str, account: &str, interception: Interception) -
         interception,
         own_ports: Vec::new(),
         software: xds::Software::Isthmus,
+        auto_register_group: String::new(),
+        probes: false,
         version: String::new(),
     }
 }
@@ -133,11 +136,12 @@ impl Plane {
         let mut metrics = prometheus_client::registry::Registry::default();
         let shutdown = CancellationToken::new();
         let registry = registry(&cluster, directory.path(), &made.certificate, &mut metrics, &shutdown);
-        let parts = Parts { cluster, registry, authority: Arc::new(authority), tokens: tokens.clone() };
+        let parts =
+            Parts { cluster, registry: registry.clone(), authority: Arc::new(authority), tokens: tokens.clone() };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let counted = Metrics::register(&mut metrics);
         let running = ControlPlane::start(listener, parts, settings, counted, &shutdown).expect("started");
-        Self { directory, running, root: made.certificate, tokens, shutdown, metrics }
+        Self { directory, running, registry, root: made.certificate, tokens, shutdown, metrics }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -170,6 +174,26 @@ impl Plane {
 
     pub(crate) async fn channel(&self, identity: &Identity) -> Channel {
         channel(self.address(), identity).await.expect("connected")
+    }
+
+    /// A proxy that connects as `node` and tells what is known of its workload's health.
+    pub(crate) fn telling(
+        &self,
+        identity: &Identity,
+        node: Node,
+        mode: Mode,
+        health: tokio::sync::watch::Receiver<xds::Health>,
+    ) -> Proxy {
+        let proxy = Proxy { told: Arc::default(), shutdown: self.shutdown.child_token() };
+        let sink = Recorder { told: proxy.told.clone(), routes: BTreeSet::new() };
+        let (address, identity) = (self.address(), identity.clone());
+        let connect = move || {
+            let identity = identity.clone();
+            async move { channel(address, &identity).await }
+        };
+        let settings = ClientSettings { mode, ..ClientSettings::default() };
+        tokio::spawn(xds::run_with_health(connect, node, settings, sink, health, proxy.shutdown.clone()));
+        proxy
     }
 
     /// A proxy that connects as `node` with the certificate of `identity`.
@@ -220,7 +244,13 @@ fn registry(
 ) -> Registry {
     let bundle = TrustBundle { trust_domain: cluster.trust_domain.clone(), pem: root.into() };
     let key = Arc::new(RegistryKey::generate());
-    let settings = registry::Settings::new(cluster.clone(), key, directory.to_owned(), bundle);
+    let mut settings = registry::Settings::new(cluster.clone(), key, directory.to_owned(), bundle);
+    settings.controller = Some(registry::Controller {
+        name: "plane".to_owned(),
+        grace: Duration::from_millis(200),
+        orphan: DAY,
+        most: 10,
+    });
     let counted = registry::Metrics::register(metrics);
     Registry::start(settings, None, counted, shutdown).expect("started")
 }

@@ -81,6 +81,8 @@ fn node(proxy: &Document) -> Node {
         service_account: annotation(proxy, "account").to_owned(),
         interception,
         own_ports: Vec::new(),
+        auto_register_group: String::new(),
+        probes: false,
         software: Software::default(),
         version: String::new(),
     }

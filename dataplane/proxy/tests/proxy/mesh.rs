@@ -252,6 +252,8 @@ fn node(account: &str) -> Node {
         interception: Interception::None,
         own_ports: Vec::new(),
         software: xds::Software::Isthmus,
+        auto_register_group: String::new(),
+        probes: false,
         version: String::new(),
     }
 }

@@ -23,7 +23,14 @@ fn chain(number: usize, bits: u32) -> Chain {
         application_protocols: chosen(20, &["istio", "h2", "http/1.1"]),
     };
     let targets = vec![(number.to_string().into(), 1)];
-    let handler = Handler::Tcp(StreamHandler { targets, idle: None, longest: None, by_source: false, tunnel: None });
+    let handler = Handler::Tcp(StreamHandler {
+        targets,
+        idle: None,
+        longest: None,
+        by_source: false,
+        tunnel: None,
+        named_port: None,
+    });
     Chain { matches, tls: None, handler }
 }
 

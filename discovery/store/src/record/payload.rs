@@ -1,9 +1,12 @@
 //! What records say, from and to protobuf. Everything is validated here, once; behind this wall nothing is optional.
 
 use super::Payload;
+use super::Workload;
 use crate::key::{KeyKind, is_gateway};
 use api::isthmus::record_body::Payload as Proto;
-use api::isthmus::{AddressRecord, GatewayAlive, Group as ProtoGroup, Port as ProtoPort, ServiceRecord, Tombstone};
+use api::isthmus::{
+    AddressRecord, ControllerRecord, GatewayAlive, Group as ProtoGroup, Port as ProtoPort, ServiceRecord, Tombstone,
+};
 use model::{Group, Invalid, Port, ServiceExport, ServiceKey, WorkloadIdentity};
 use std::collections::BTreeSet;
 
@@ -24,6 +27,8 @@ impl Payload {
         match self {
             Self::Service(export) => Proto::Service(service_to_proto(export)),
             Self::Tombstone => Proto::Tombstone(Tombstone {}),
+            Self::Workload(workload) => Proto::Workload(workload.to_proto()),
+            Self::Controller { name } => Proto::Controller(ControllerRecord { name: name.clone() }),
             Self::Alive { gateway, addresses } => {
                 Proto::Alive(GatewayAlive { gateway: gateway.clone(), addresses: addresses.clone() })
             }
@@ -42,7 +47,16 @@ impl Payload {
                 same("namespace", export.key.namespace.as_str(), namespace.as_str())?;
                 Ok(Self::Service(export))
             }
-            (Proto::Tombstone(Tombstone {}), KeyKind::Service { .. }) => Ok(Self::Tombstone),
+            (Proto::Tombstone(Tombstone {}), KeyKind::Service { .. } | KeyKind::Workload { .. }) => Ok(Self::Tombstone),
+            (Proto::Workload(workload), KeyKind::Workload { namespace, name }) => {
+                same("namespace", &workload.namespace, namespace.as_str())?;
+                same("name", &workload.name, name)?;
+                Workload::from_proto(workload).map(Self::Workload)
+            }
+            (Proto::Controller(controller), KeyKind::Controller { name }) => {
+                same("name", &controller.name, name)?;
+                Ok(Self::Controller { name: controller.name })
+            }
             (Proto::Alive(alive), KeyKind::Alive { gateway }) => {
                 same("gateway", &alive.gateway, gateway)?;
                 alive_from_proto(alive)
@@ -66,6 +80,8 @@ fn name(proto: &Proto) -> &'static str {
         Proto::Tombstone(_) => "tombstone",
         Proto::Alive(_) => "alive",
         Proto::Address(_) => "address",
+        Proto::Workload(_) => "workload",
+        Proto::Controller(_) => "controller",
     }
 }
 

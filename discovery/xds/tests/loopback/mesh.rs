@@ -82,6 +82,8 @@ pub(crate) fn node() -> Node {
         interception: Interception::Redirect,
         own_ports: Vec::new(),
         software: isthmus_xds::Software::Isthmus,
+        auto_register_group: String::new(),
+        probes: false,
         version: "1.29.0".into(),
     }
 }
