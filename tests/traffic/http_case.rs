@@ -80,6 +80,15 @@ impl HttpCase {
         of_caller.to.service = self.to.service.replace("$CALLER", &column.to_string());
         of_caller
     }
+
+    /// With the authorities, asked and seen, as `fill` has them.
+    pub fn filled(mut self, fill: impl Fn(&str) -> String) -> Self {
+        self.authority = self.authority.as_deref().map(&fill);
+        if let Some(seen) = &mut self.expect.seen {
+            seen.authority = seen.authority.as_deref().map(&fill);
+        }
+        self
+    }
 }
 
 // === impl Target ===

@@ -134,8 +134,7 @@ impl Rig {
         for (index, step) in case.requests.iter().enumerate() {
             let patience = if opened { Duration::ZERO } else { OPENING };
             opened = true;
-            let authority = step.authority.as_ref().map(|authority| caller.local.filled(authority));
-            let step = HttpCase { authority, ..step.of_caller(caller.column) };
+            let step = step.of_caller(caller.column).filled(|text| caller.local.filled(text));
             let all = until("as expected", patience, async || self.request(caller, &step).await).await;
             wrong.extend(all.err().map(|error| format!("request {}: {error:#}", index + 1)));
         }

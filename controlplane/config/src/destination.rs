@@ -35,9 +35,6 @@ impl Destination {
     pub(crate) fn read(at: &Field<'_>, namespace: &Namespace) -> Result<Self, ResourceError> {
         let fields = at.clone().require("a destination: a mapping with a host")?.fields(DESTINATION)?;
         let host = complete(&fields.get("host"), namespace)?;
-        if host.is_wildcard() {
-            return Err(fields.get("host").refuse("the host of one service, without '*'"));
-        }
         let subset = fields.get("subset").text()?.filter(|name| !name.is_empty()).map(str::to_owned);
         let port = fields.get("port").fields(&["number"])?.get("number").port()?;
         Ok(Self { host, subset, port })

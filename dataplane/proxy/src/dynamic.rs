@@ -40,9 +40,9 @@ struct Resolved {
 }
 
 /// How long an endpoint is remembered that nobody asks for (Envoy's time to live of a host).
-const UNUSED: Duration = Duration::from_secs(300);
+const UNUSED: Duration = Duration::from_mins(5);
 /// How long addresses count (Envoy's refresh rate).
-const FRESH: Duration = Duration::from_secs(60);
+const FRESH: Duration = Duration::from_mins(1);
 
 // === impl Dynamic ===
 
@@ -124,6 +124,7 @@ impl Asked {
 
 impl Shared {
     /// The endpoint that `asked` stands for, if `upstream` is one whose names are resolved when they are asked for.
+    #[expect(clippy::option_option, reason = "none is for upstreams whose endpoints the table knows")]
     pub(crate) fn named(&self, upstream: &Upstream, asked: Option<&Asked>) -> Option<Option<Arc<Endpoint>>> {
         let is_dynamic = upstream.settings.discovery == Discovery::Dynamic;
         is_dynamic.then(|| self.dynamic.endpoint(upstream, asked?))

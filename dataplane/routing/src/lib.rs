@@ -34,6 +34,7 @@ mod rewrite;
 mod ring;
 mod route;
 mod server_secret;
+mod stream_handler;
 mod suffixes;
 mod table;
 mod text_match;
@@ -54,9 +55,7 @@ pub use fault::{Abort, Fault};
 pub use forward::{Forward, Target as RouteTarget};
 pub use hash::{Alike, source_hash};
 pub use limiter::{Limiter, Ruling};
-pub use listener::{
-    Beginning, Chain, Direction, Handler, HttpHandler, Listener, RouteSource, ServerName, StreamHandler, Tunnel,
-};
+pub use listener::{Beginning, Chain, Direction, Handler, HttpHandler, Listener, RouteSource, ServerName};
 pub use load::{Load, Report};
 pub use mutation::{Context, Mutation};
 pub use names::Name;
@@ -66,6 +65,7 @@ pub use resources::Resources;
 pub use retry::{Failure, RetryPolicy};
 pub use route::{Action, Answer, Route, RouteTable};
 pub use server_secret::ServerSecret;
+pub use stream_handler::{StreamHandler, Tunnel};
 pub use table::RoutingTable;
 pub use upstream::{Discovery, HttpVersion, Upstream, UpstreamSettings};
 pub use upstream_tls::{OutsideTls, ProxyProtocol, Transport, TransportOf, UpstreamTls};

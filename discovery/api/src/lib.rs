@@ -3,7 +3,7 @@
 //! Our own messages are generated from `proto/`; Envoy's come from the crate `envoy-types`, re-exported as [`envoy`].
 //! Maps are `BTreeMap`s, so that equal messages have equal bytes.
 
-#![allow(missing_docs, clippy::pedantic, unreachable_pub)]
+#![allow(missing_docs, clippy::pedantic, clippy::large_enum_variant, unreachable_pub)]
 
 pub use envoy_types::pb as envoy;
 

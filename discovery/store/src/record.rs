@@ -47,6 +47,7 @@ pub struct Position {
 
 /// What a record says.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "records are handled one by one, and not kept in this form")]
 pub enum Payload {
     /// A service on offer.
     Service(ServiceExport),

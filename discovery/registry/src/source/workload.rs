@@ -202,15 +202,12 @@ impl Registrar {
                 return None;
             }
         }
-        match record.payload {
-            Payload::Workload(workload) => {
-                self.buried.remove(&id);
-                self.store_says(&id, workload, now);
-            }
-            _ => {
-                self.known.remove(&id);
-                self.buried.insert(id.clone(), now);
-            }
+        if let Payload::Workload(workload) = record.payload {
+            self.buried.remove(&id);
+            self.store_says(&id, workload, now);
+        } else {
+            self.known.remove(&id);
+            self.buried.insert(id.clone(), now);
         }
         Some(id)
     }
