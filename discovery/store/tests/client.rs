@@ -319,7 +319,11 @@ async fn one_of_two_endpoints_is_enough() {
     let endpoints = vec![format!("http://{dead}"), format!("http://{}", running.address)];
     let store = Store::connect(ClientSettings { endpoints, ..settings(dead) }, None).await.expect("a client");
     for n in 0..20 {
-        store.put(&format!("{PREFIX}{n}"), vec![n]).await.expect("a put");
+        let begun = Instant::now();
+        // While the living one is not connected yet, the dead one may be what is asked; that is worth another attempt.
+        while let Err(error) = store.put(&format!("{PREFIX}{n}"), vec![n]).await {
+            assert!(error.is_retryable() && begun.elapsed() < Duration::from_secs(10), "{error}");
+        }
     }
     assert_eq!(store.get_prefix(PREFIX).await.expect("a list").entries.len(), 20);
     running.stop().await;
