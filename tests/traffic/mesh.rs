@@ -238,7 +238,7 @@ fn beside(instance: &Instance) -> Workload {
     }
 }
 
-/// The gateway, as Istio's own is labelled.
+/// The gateway, as Istio's own is labelled, and as that of the Gateway API's Gateway gw.
 fn router(address: IpAddr) -> Workload {
     Workload {
         name: "edge".to_owned(),
@@ -246,7 +246,9 @@ fn router(address: IpAddr) -> Workload {
         account: "edge".to_owned(),
         role: "router",
         address,
-        labels: [("app", "edge"), ("istio", "ingressgateway")].map(|(key, value)| (key, value.to_owned())).into(),
+        labels: [("app", "edge"), ("istio", "ingressgateway"), ("gateway.networking.k8s.io/gateway-name", "gw")]
+            .map(|(key, value)| (key, value.to_owned()))
+            .into(),
     }
 }
 
