@@ -33,10 +33,16 @@ class Reading(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Application(http.server.ThreadingHTTPServer):
+    """Takes all connections that a proxy opens at once; five, as the library has it, are too few."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+
 def serve():
     """The application that reads bodies."""
-    server = http.server.ThreadingHTTPServer((mesh.SERVER, mesh.BODIES + mesh.BEHIND), Reading)
-    server.daemon_threads = True
+    server = Application((mesh.SERVER, mesh.BODIES + mesh.BEHIND), Reading)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
 
