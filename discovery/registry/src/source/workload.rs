@@ -197,6 +197,8 @@ impl Registrar {
                 }
                 return Some(id);
             }
+            // An echo of what was written here, and is written anew by now.
+            Err(Stale::Old { .. }) if self.is_own(&record.payload) => return Some(id),
             Err(stale) => {
                 tracing::warn!(key, %stale, "a registered workload is not believed");
                 return None;
@@ -210,6 +212,11 @@ impl Registrar {
             self.buried.insert(id.clone(), now);
         }
         Some(id)
+    }
+
+    fn is_own(&self, payload: &Payload) -> bool {
+        let controller = self.registrations.controller();
+        matches!(payload, Payload::Workload(workload) if controller == Some(workload.controller.as_str()))
     }
 
     fn store_says(&mut self, id: &Id, workload: Workload, now: Instant) {
@@ -319,15 +326,13 @@ impl Registrar {
     async fn write(&mut self, now: Instant) {
         let Some(store) = self.store.clone() else { return self.dirty.clear() };
         for id in self.dirty.clone() {
-            let payload =
-                self.known.get(&id).map_or(Payload::Tombstone, |known| Payload::Workload(known.workload.clone()));
-            match self.put(&store, &id, payload).await {
-                Ok(()) => self.dirty.remove(&id),
-                Err(error) => {
-                    tracing::debug!(%error, workload = id.1, "a registration is not written; it will be tried again");
-                    return;
-                }
-            };
+            if let Some(record) = self.record(&id, now)
+                && let Err(error) = self.put(&store, &record).await
+            {
+                tracing::debug!(%error, workload = id.1, "a registration is not written; it will be tried again");
+                return;
+            }
+            self.dirty.remove(&id);
         }
         let is_old = |since: &Instant| now.saturating_duration_since(*since) >= self.forget_after;
         let old: Vec<Id> = self.buried.iter().filter(|(_, since)| is_old(since)).map(|(id, _)| id.clone()).collect();
@@ -341,9 +346,14 @@ impl Registrar {
         }
     }
 
-    async fn put(&self, store: &Store, id: &Id, payload: Payload) -> Result<(), StoreError> {
+    /// What is to be written of `id`. From now on anything older is no news, be it an echo of our own.
+    fn record(&mut self, id: &Id, now: Instant) -> Option<Record> {
         // The names are of proxies that were admitted.
-        let Ok(key) = Key::workload(self.cluster.id.clone(), id.0.clone(), &id.1) else { return Ok(()) };
+        let key = Key::workload(self.cluster.id.clone(), id.0.clone(), &id.1).ok()?;
+        let payload = match self.known.get(id) {
+            Some(known) => Payload::Workload(known.workload.clone()),
+            None => Payload::Tombstone,
+        };
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let (seconds, part) = (since.as_secs(), since.subsec_nanos().into());
         // Several control planes may write in the same second.
@@ -352,10 +362,22 @@ impl Registrar {
             position.epoch = next_epoch(seen.epoch, seconds);
         }
         let record = Record { key, uid: self.cluster.uid.clone(), position, payload };
+        if let Err(stale) = self.high_water.admit(&record) {
+            tracing::warn!(%stale, workload = id.1, "a registration is known here alone");
+            return None;
+        }
+        match record.payload {
+            Payload::Tombstone => self.buried.insert(id.clone(), now),
+            _ => self.buried.remove(id),
+        };
+        Some(record)
+    }
+
+    async fn put(&self, store: &Store, record: &Record) -> Result<(), StoreError> {
         match record.encode(&self.key) {
             Ok(value) => store.put(&record.key.to_string(), value).await.map(drop),
             Err(error) => {
-                tracing::warn!(%error, workload = id.1, "a registration is known here alone");
+                tracing::warn!(key = %record.key, %error, "a registration is known here alone");
                 Ok(())
             }
         }
@@ -365,3 +387,6 @@ impl Registrar {
 fn milliseconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
+
+#[cfg(test)]
+mod tests;
