@@ -4,7 +4,6 @@ use crate::app::{App, exchange};
 use crate::mesh::{HOST, LIMIT, Mesh, Pair, eventually};
 use isthmus_proxy::Settings;
 use model::Protocol;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -129,7 +128,9 @@ async fn a_slow_head_ends_the_connection_and_an_idle_one_does_not() {
     let mut tcp = TcpStream::connect(pair.entry).await.expect("connected");
     tcp.write_all(post("Content-Length: 2\r\nConnection: close\r\n", "a").as_bytes()).await.expect("sent");
     eventually("the application is asked", async || app.asked() == 1).await;
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    let mut slow = TcpStream::connect(pair.entry).await.expect("connected");
+    slow.write_all(&whole.as_bytes()[..20]).await.expect("sent");
+    assert_eq!(rest(&mut slow).await, "", "a head that began later has had its time");
     tcp.write_all(b"b").await.expect("sent");
     assert!(rest(&mut tcp).await.starts_with("HTTP/1.1 200"));
 }
