@@ -28,10 +28,6 @@ const CANARY: &str = "reviews-v2";
 const RATE: u32 = 400;
 /// How many requests are counted at each step.
 const COUNTED: usize = 500;
-/// How many are left out before: those that were under way, and those of a thread of Envoy's that follows a moment later.
-const UNCOUNTED: usize = 200;
-/// How many may still come to where nothing is sent any more: they were under way for longer than that.
-const LATE: usize = 2;
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Numbers of markers that no case and no change has.
 const FIRST: usize = 1_000_000;
@@ -42,26 +38,15 @@ const FIRST: usize = 1_000_000;
 /// If the configuration cannot be written, or does not arrive.
 pub async fn run(mesh: &Mesh, (name, resources): Shape) -> anyhow::Result<Vec<Outcome>> {
     let first = FIRST + name.len() * 100;
-    let mut loads: Vec<(Load, Outcome)> = Vec::new();
+    let mut loads: Vec<(Load, Outcome)> = mesh.callers.iter().map(|caller| begin(caller, name, first)).collect();
     for (number, weight) in (first..).zip(STEPS) {
-        let text = format!("{SERVICES}---\n{}\n{}", resources(weight), marker::resources(number, mesh.marker));
+        let text = format!("{}---\n{}\n{}", services(), resources(weight), marker::resources(number));
         mesh.cluster.write("case.yaml", &mesh.filled(&text))?;
-        for caller in &mesh.callers {
-            marker::settled(caller.mesh, number).await?;
-        }
-        if loads.is_empty() {
-            loads.extend(mesh.callers.iter().map(|caller| begin(caller, name)));
-        }
         for (load, outcome) in &mut loads {
-            outcome.wrong.extend(load.take().failures);
-            outcome.wrong.extend(counted(load, UNCOUNTED).await?.failures);
-            let tally = counted(load, COUNTED).await?;
+            let tally = counted(load, number).await?;
             let share = f64::from(weight) / 100.0;
             let shares: BTreeMap<String, f64> = [(STABLE.to_owned(), 1.0 - share), (CANARY.to_owned(), share)].into();
-            let of_nobody = if weight == 0 { CANARY } else { STABLE };
-            let late = tally.instances.get(of_nobody).copied().unwrap_or(0);
-            let is_late = (weight == 0 || weight == 100) && late <= LATE;
-            let differ = value::differ(&shares, &tally.instances, tally.answered).filter(|_| !is_late);
+            let differ = value::differ(&shares, &tally.instances, tally.answered);
             outcome.wrong.extend(differ.map(|differ| format!("at {weight} percent: {differ}")));
             outcome.wrong.extend(tally.failures);
             let came = 100.0 * tally.instances.get(CANARY).copied().unwrap_or(0) as f64 / tally.answered.max(1) as f64;
@@ -76,56 +61,46 @@ pub async fn run(mesh: &Mesh, (name, resources): Shape) -> anyhow::Result<Vec<Ou
     Ok(outcomes)
 }
 
-/// The tally once so many are answered.
-async fn counted(load: &Load, wanted: usize) -> anyhow::Result<Tally> {
+/// The tally once so many requests are answered that follow the configuration `number`, with the failures of all.
+async fn counted(load: &Load, number: usize) -> anyhow::Result<Tally> {
+    load.step(number);
     let enough = async || {
         let answered = load.answered();
-        if answered >= wanted { Ok(()) } else { Err(format!("{answered} of {wanted} answered")) }
+        if answered >= COUNTED { Ok(()) } else { Err(format!("{answered} of {COUNTED} answered")) }
     };
     until("enough requests are answered", DEADLINE, enough).await?;
     Ok(load.take())
 }
 
-fn begin(caller: &Caller, shape: &str) -> (Load, Outcome) {
+fn begin(caller: &Caller, shape: &str, first: usize) -> (Load, Outcome) {
     let proxy = format!("{} {shape}", caller.column);
     let outcome = Outcome { proxy, summary: String::new(), wrong: Vec::new() };
-    (Load::start(SocketAddr::new(caller.mesh, 9080), AUTHORITY, RATE), outcome)
+    (Load::start(SocketAddr::new(caller.mesh, 9080), AUTHORITY, RATE, first), outcome)
 }
 
 /// What a deployment has: the service, and one for each of its two versions. Argo tells them apart by a hash, Flagger
 /// and the Gateway API by services.
-const SERVICES: &str = "apiVersion: networking.istio.io/v1
+fn services() -> String {
+    let stable = "{address: $reviews-v1, labels: {app: podinfo, rollouts-pod-template-hash: 5d4f8c}}";
+    let canary = "{address: $reviews-v2, labels: {app: podinfo, rollouts-pod-template-hash: 7b9d6e}}";
+    let both = format!("{stable}, {canary}");
+    [("podinfo", both.as_str()), ("podinfo-primary", stable), ("podinfo-canary", canary)].map(service).join("---\n")
+}
+
+fn service((name, endpoints): (&str, &str)) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
 kind: ServiceEntry
-metadata: {name: podinfo, namespace: shop}
+metadata: {{name: {name}, namespace: shop}}
 spec:
-  hosts: [podinfo.shop.svc.cluster.local]
+  hosts: [{name}.shop.svc.cluster.local]
   location: MESH_INTERNAL
   resolution: STATIC
-  ports: [{number: 9080, name: http, protocol: HTTP}]
-  endpoints:
-  - {address: $reviews-v1, labels: {app: podinfo, rollouts-pod-template-hash: 5d4f8c}}
-  - {address: $reviews-v2, labels: {app: podinfo, rollouts-pod-template-hash: 7b9d6e}}
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: podinfo-primary, namespace: shop}
-spec:
-  hosts: [podinfo-primary.shop.svc.cluster.local]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{number: 9080, name: http, protocol: HTTP}]
-  endpoints: [{address: $reviews-v1, labels: {app: podinfo-primary}}]
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: podinfo-canary, namespace: shop}
-spec:
-  hosts: [podinfo-canary.shop.svc.cluster.local]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{number: 9080, name: http, protocol: HTTP}]
-  endpoints: [{address: $reviews-v2, labels: {app: podinfo}}]
-";
+  ports: [{{number: 9080, name: http, protocol: HTTP}}]
+  endpoints: [{endpoints}]
+"
+    )
+}
 
 fn flagger(weight: u32) -> String {
     format!(

@@ -1,12 +1,9 @@
 //! The configuration changes ten times a second while requests come at 1,000 a second: none may fail.
 
 use crate::call::Client;
-use crate::load::Load;
+use crate::load::{Load, NO_STEP};
 use crate::marker;
 use crate::mesh::{Caller, Mesh};
-use bytes::Bytes;
-use http::{Request, header};
-use http_body_util::Full;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 const AUTHORITY: &str = "reviews.shop.svc.cluster.local:9080";
 const PORT: u16 = 9080;
 const RATE: u32 = 1000;
+/// The share of the requests and of the changes without which nothing is shown.
+const LEAST: f64 = 0.9;
 const BETWEEN: Duration = Duration::from_millis(100);
 /// How often it is looked which configuration a proxy follows.
 const LOOK: Duration = Duration::from_millis(20);
@@ -34,13 +33,13 @@ pub struct Outcome {
 /// # Errors
 /// If the configuration cannot be written.
 pub async fn run(mesh: &Mesh, seconds: u64) -> anyhow::Result<Vec<Outcome>> {
-    mesh.cluster.write("case.yaml", &mesh.filled(&resources(0, mesh)))?;
+    mesh.cluster.write("case.yaml", &mesh.filled(&resources(0)))?;
     for caller in &mesh.callers {
         marker::settled(caller.mesh, 0).await?;
     }
     let begin = |caller: &Caller| {
         let at = SocketAddr::new(caller.mesh, PORT);
-        (Load::start(at, AUTHORITY, RATE), Followed::start(at))
+        (Load::start(at, AUTHORITY, RATE, NO_STEP), Followed::start(at))
     };
     let under_way: Vec<_> = mesh.callers.iter().map(begin).collect();
     let mut ticks = tokio::time::interval(BETWEEN);
@@ -48,7 +47,7 @@ pub async fn run(mesh: &Mesh, seconds: u64) -> anyhow::Result<Vec<Outcome>> {
     let changes = usize::try_from(seconds)? * 10;
     for number in 1..=changes {
         ticks.tick().await;
-        mesh.cluster.write("case.yaml", &mesh.filled(&resources(number, mesh)))?;
+        mesh.cluster.write("case.yaml", &mesh.filled(&resources(number)))?;
     }
     for caller in &mesh.callers {
         marker::settled(caller.mesh, changes).await?;
@@ -64,10 +63,10 @@ pub async fn run(mesh: &Mesh, seconds: u64) -> anyhow::Result<Vec<Outcome>> {
             tally.failed
         );
         let mut wrong = tally.failures;
-        if rate < f64::from(RATE) / 10.0 {
+        if rate < f64::from(RATE) * LEAST {
             wrong.push(format!("{rate:.0} requests/s are no load: the machine is too busy for {RATE}"));
         }
-        if followed < changes / 4 {
+        if (followed as f64) < changes as f64 * LEAST {
             wrong.push(format!("only {followed} of {changes} changes came into force"));
         }
         outcomes.push(Outcome { proxy: caller.column.to_string(), summary, wrong });
@@ -76,7 +75,7 @@ pub async fn run(mesh: &Mesh, seconds: u64) -> anyhow::Result<Vec<Outcome>> {
 }
 
 /// The resources of change `number`: weights, routes, subsets, limits and an instance that come and go.
-fn resources(number: usize, mesh: &Mesh) -> String {
+fn resources(number: usize) -> String {
     let weight = number * 7 % 101;
     let is = |every: usize| number.is_multiple_of(every);
     let first = if is(2) {
@@ -123,7 +122,7 @@ spec:
 {more}{marker}",
         timeout = 10 + number % 3,
         rest = 101 - weight,
-        marker = marker::resources(number, mesh.marker)
+        marker = marker::resources(number)
     )
 }
 
@@ -157,8 +156,7 @@ async fn look(at: SocketAddr, stop: CancellationToken) -> BTreeSet<String> {
             () = stop.cancelled() => return seen,
             _ = ticks.tick() => {}
         }
-        let request = Request::get("/").header(header::HOST, marker::asked()).body(Full::new(Bytes::new()));
-        if let Ok(reply) = client.send(request.expect("a request")).await
+        if let Ok(reply) = client.send(marker::request()).await
             && reply.status == 200
         {
             seen.insert(reply.body);

@@ -13,10 +13,6 @@ const PORT: u16 = 9080;
 const DEADLINE: Duration = Duration::from_secs(20);
 /// The instance that stands behind the marker.
 pub const INSTANCE: &str = "marker-v1";
-/// Whether the proxy itself answers with the case's number, as a VirtualService tells it to; else a service of the
-/// case's number appears.
-const BY_ANSWER: bool = true;
-
 /// Where the gateway answers for the marker.
 const AT_GATEWAY: u16 = 19080;
 
@@ -32,10 +28,7 @@ pub fn base(address: IpAddr, gateway: IpAddr) -> String {
 }
 
 /// The resources that come with case `number`.
-pub fn resources(number: usize, address: IpAddr) -> String {
-    if !BY_ANSWER {
-        return service("marker-now", &host(&format!("case-{number}")), address);
-    }
+pub fn resources(number: usize) -> String {
     format!(
         "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n\
          metadata: {{name: marker, namespace: {NAMESPACE}}}\nspec:\n  hosts: [{}]\n  \
@@ -62,20 +55,19 @@ pub async fn gateway_settled(gateway: IpAddr, number: usize) -> anyhow::Result<(
 }
 
 async fn settled_at(at: SocketAddr, number: usize) -> anyhow::Result<()> {
-    let asked = if BY_ANSWER { host("marker") } else { host(&format!("case-{number}")) };
     let mut client = Client::new(at, false);
     until("the proxy follows the case's resources", DEADLINE, async || {
-        let request = Request::get("/").header(header::HOST, &asked).body(Full::new(Bytes::new()));
-        let reply = client.send(request.map_err(|error| error.to_string())?).await?;
-        let is_there = reply.status == 200 && (!BY_ANSWER || reply.body == number.to_string());
+        let reply = client.send(request()).await?;
+        let is_there = reply.status == 200 && reply.body == number.to_string();
         if is_there { Ok(()) } else { Err(format!("{} {}", reply.status, reply.body)) }
     })
     .await
 }
 
-/// The authority by which the marker is asked for.
-pub fn asked() -> String {
-    host("marker")
+/// What asks for the marker: the answer's body is the number of the configuration that is followed.
+pub fn request() -> Request<Full<Bytes>> {
+    let request = Request::get("/").header(header::HOST, host("marker")).body(Full::new(Bytes::new()));
+    request.expect("a request")
 }
 
 fn host(name: &str) -> String {

@@ -23,8 +23,6 @@ pub struct Mesh {
     pki: Pki,
     /// The callers' cluster, which takes the cases' resources.
     pub cluster: Cluster,
-    /// Where the marker's application is.
-    pub marker: IpAddr,
     gateway: IpAddr,
     /// What stands outside of the mesh, for what callers address by themselves.
     pub local: Arc<Local>,
@@ -93,7 +91,7 @@ impl Mesh {
         cluster.start_control_plane(&mut tasks);
         let local = Arc::new(Local::start(&home.join(column.to_string()), ledger).await?);
         let (callers, none) = (Vec::new(), Tasks::default());
-        let mut mesh = Self { callers, outside, pki, cluster, marker, gateway, local, instances, tasks: none };
+        let mut mesh = Self { callers, outside, pki, cluster, gateway, local, instances, tasks: none };
         let (workload, at) = mesh.caller(&column.to_string(), range)?;
         let router = router(gateway);
         let mut envoys = Vec::new();
@@ -145,7 +143,7 @@ impl Mesh {
         let (outside, pki) = start_outside(range, &home.join("pki-far"), ledger).await?;
         let local = Arc::new(Local::start(&home.join("west"), ledger).await?);
         let (callers, none) = (Vec::new(), Tasks::default());
-        let mut mesh = Self { callers, outside, pki, cluster: west, marker, gateway, local, instances, tasks: none };
+        let mut mesh = Self { callers, outside, pki, cluster: west, gateway, local, instances, tasks: none };
         let (workload, at) = mesh.caller("remote", range)?;
         mesh.cluster.start_sidecar(&mut tasks, &workload)?;
         let (column, own) = (Column::Remote, workload.address);

@@ -85,7 +85,7 @@ impl Rig {
             }
             // Where the row is not meant, it must not stand in the way of those for which it is.
             let own = if mesh.callers.iter().any(|caller| case.runs_in(caller.column)) { &filled } else { "" };
-            let text = format!("{own}\n{}", marker::resources(number, mesh.marker));
+            let text = format!("{own}\n{}", marker::resources(number));
             let written =
                 mesh.set_sidecars(case.sidecar.as_deref()).and_then(|()| mesh.cluster.write("case.yaml", &text));
             if let Err(error) = written {
