@@ -83,29 +83,9 @@ def running(binary):
     """Runs them for as long as the block lasts."""
     with tempfile.TemporaryDirectory(prefix="isthmus-peers-") as home:
         home = pathlib.Path(home)
-        subprocess.run(
-            [binary, "init", "--cluster", "peers", "--trust-domain", "peers.example", "--directory", home / "isthmus"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        (home / "resources").mkdir()
-        (home / "resources" / "all.yaml").write_text(RESOURCES)
         processes = Processes(home)
         try:
-            settings = {
-                "listen": f"{CONTROL_PLANE}:15012",
-                "certificateAuthority": str(home / "isthmus/ca"),
-                "tokenKey": str(home / "isthmus/token-key.pem"),
-                "registry": {
-                    "resources": str(home / "resources"),
-                    "registryKey": str(home / "isthmus/registry-key.pem"),
-                    "peers": [],
-                },
-            }
-            processes.by_name["controlplane"] = start(
-                binary, home, "controlplane", "controlplane", CONTROL_PLANE, settings
-            )
-            listening((CONTROL_PLANE, 15012))
+            processes.by_name["controlplane"] = control_plane(binary, home, RESOURCES)
             for name, address in (("echo", SERVER), ("caller", CALLER)):
                 settings = sidecar(binary, home, name, address)
                 processes.by_name[name] = start(binary, home, "sidecar", name, address, settings)
@@ -120,6 +100,30 @@ def running(binary):
                 process.terminate()
             for process in processes.by_name.values():
                 process.wait(PATIENCE)
+
+
+def control_plane(binary, home, resources):
+    """Starts a control plane of `resources`, whose files are all in `home`; it listens then."""
+    subprocess.run(
+        [binary, "init", "--cluster", "peers", "--trust-domain", "peers.example", "--directory", home / "isthmus"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    (home / "resources").mkdir()
+    (home / "resources" / "all.yaml").write_text(resources)
+    settings = {
+        "listen": f"{CONTROL_PLANE}:15012",
+        "certificateAuthority": str(home / "isthmus/ca"),
+        "tokenKey": str(home / "isthmus/token-key.pem"),
+        "registry": {
+            "resources": str(home / "resources"),
+            "registryKey": str(home / "isthmus/registry-key.pem"),
+            "peers": [],
+        },
+    }
+    process = start(binary, home, "controlplane", "controlplane", CONTROL_PLANE, settings)
+    listening((CONTROL_PLANE, 15012))
+    return process
 
 
 def sidecar(binary, home, name, address):
@@ -151,10 +155,12 @@ def sidecar(binary, home, name, address):
 def start(binary, home, role, name, address, settings):
     """Starts `isthmus ROLE`; JSON is YAML too."""
     lines = (home / "isthmus/cluster.yaml").read_text()
+    # An agent has none of its own: they are Envoy's.
+    own = {} if role == "agent" else {"admin": f"{address}:15000", "workers": 1}
+    telemetry = {"metrics": f"{address}:15090", "readiness": f"{address}:15021"}
     settings = {
-        "telemetry": {"metrics": f"{address}:15090", "logFormat": "text", "logFilter": "info,access=off"},
-        "admin": f"{address}:15000",
-        "workers": 1,
+        "telemetry": {**telemetry, "logFormat": "text", "logFilter": "info,access=off"},
+        **own,
         **settings,
     }
     file = home / f"{name}.yaml"

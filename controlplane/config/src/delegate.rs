@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 
 /// `services` with every delegation replaced by the routes of the one that it names. Those without hosts are gone
 /// then. Each delegation that leads nowhere is a warning, and its route is left out.
-pub(crate) fn joined(services: Vec<VirtualService>, warnings: &mut Vec<Warning>) -> Vec<VirtualService> {
+pub(crate) fn joined(
+    services: impl IntoIterator<Item = VirtualService>,
+    warnings: &mut Vec<Warning>,
+) -> Vec<VirtualService> {
     let (roots, parts): (Vec<_>, Vec<_>) = services.into_iter().partition(|service| !service.hosts.is_empty());
     let parts: BTreeMap<(&Namespace, &str), &VirtualService> =
         parts.iter().map(|part| ((&part.namespace, part.name.as_str()), part)).collect();

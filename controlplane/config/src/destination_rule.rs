@@ -1,7 +1,7 @@
 //! DestinationRule: how a service is spoken to, and the subsets of its endpoints.
 
 use crate::destination::complete;
-use crate::{Selector, TrafficPolicy, labels};
+use crate::{HostPattern, Named, Selector, TrafficPolicy, labels};
 use model::{Host, Namespace, Visibility};
 use resource::{Document, Field, Node, Position, ResourceError, Source, Warning};
 use std::collections::BTreeMap;
@@ -65,17 +65,21 @@ pub(crate) fn read(document: &Document, spec: &Node, source: &mut Source) -> Res
 
 /// Rules for the same host and the same workloads as one: the subsets of all, and the first policy that says anything
 /// (Istio's rule). A subset that stands twice is a warning, and its first form counts.
-pub(crate) fn merged(rules: Vec<DestinationRule>, warnings: &mut Vec<Warning>) -> Vec<DestinationRule> {
+pub(crate) fn merged(
+    rules: impl IntoIterator<Item = DestinationRule>,
+    warnings: &mut Vec<Warning>,
+) -> Vec<DestinationRule> {
     let mut merged: Vec<DestinationRule> = Vec::new();
+    let mut places: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for rule in rules {
-        let scope =
-            |rule: &DestinationRule| (rule.namespace.clone(), rule.host.clone(), rule.workload_selector.clone());
-        let Some(first) =
-            merged.iter_mut().find(|first| scope(first) == scope(&rule) && first.export_to == rule.export_to)
-        else {
+        let alike =
+            places.entry((rule.namespace.clone(), rule.host.clone(), rule.workload_selector.clone())).or_default();
+        let Some(first) = alike.iter().copied().find(|first| merged[*first].export_to == rule.export_to) else {
+            alike.push(merged.len());
             merged.push(rule);
             continue;
         };
+        let first = &mut merged[first];
         if first.policy == TrafficPolicy::default() {
             first.policy = rule.policy;
         }
@@ -136,5 +140,16 @@ impl DestinationRule {
     fn policies(&self) -> impl Iterator<Item = &crate::PortPolicy> {
         let policies = std::iter::once(&self.policy).chain(self.subsets.iter().map(|subset| &subset.policy));
         policies.flat_map(|policy| std::iter::once(&policy.general).chain(policy.ports.values()))
+    }
+}
+
+impl Named for DestinationRule {
+    fn hosts(&self) -> impl Iterator<Item = HostPattern> {
+        [HostPattern::Host(self.host.clone())].into_iter()
+    }
+
+    /// It is looked for in its own namespace, whoever may follow it.
+    fn places(&self) -> Visibility {
+        Visibility::Namespaces([self.namespace.clone()].into())
     }
 }

@@ -105,7 +105,7 @@ impl GatewayApi {
         self.known.credentials.clone_from(&intent.credentials);
         let (known, warnings) = (&self.known, &mut intent.warnings);
         let lowered: Vec<Lowered<'_>> = self.routes.iter().map(|route| Lowered::of(route, known, warnings)).collect();
-        intent.backend_tls = backend_tls_policy::backend_tls(&self.policies, known, warnings);
+        intent.backend_tls = backend_tls_policy::backend_tls(&self.policies, known, warnings).into_iter().collect();
         let edges = edge::edges(&self.gateways, &self.classes, &lowered, known, warnings);
         intent.virtual_services.extend(mesh::virtual_services(&lowered, known, warnings));
         intent.virtual_services.extend(edges.services);

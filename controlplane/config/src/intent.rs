@@ -2,7 +2,7 @@
 
 use crate::gateway_api::GatewayApi;
 use crate::{
-    BackendTls, ClientTls, Credential, DefaultExport, DestinationRule, Gateway, MeshConfig, RateLimit, Sidecar,
+    BackendTls, ByHost, ClientTls, Credential, DefaultExport, DestinationRule, Gateway, MeshConfig, RateLimit, Sidecar,
     VirtualService, Visibility, delegate, destination_rule, gateway, gateway_conflict, mesh_config, proxy_config,
     rate_limit, sidecar, virtual_service,
 };
@@ -22,9 +22,9 @@ pub struct Intent {
     /// The Sidecar resources, in the order of the documents.
     pub sidecars: Vec<Sidecar>,
     /// The VirtualServices, delegations resolved, in the order of the documents.
-    pub virtual_services: Vec<VirtualService>,
+    pub virtual_services: ByHost<VirtualService>,
     /// The DestinationRules, in the order of the documents.
-    pub destination_rules: Vec<DestinationRule>,
+    pub destination_rules: ByHost<DestinationRule>,
     /// The Gateways, in the order of the documents.
     pub gateways: Vec<Gateway>,
     /// The RateLimits, in the order of the documents.
@@ -36,7 +36,7 @@ pub struct Intent {
     /// Whether a DestinationRule has zones share requests.
     pub shares_zones: bool,
     /// TLS that services' owners ask for, where no DestinationRule says otherwise.
-    pub backend_tls: Vec<BackendTls>,
+    pub backend_tls: ByHost<BackendTls>,
     /// What was written, but is not honoured.
     pub warnings: Vec<Warning>,
 }
@@ -62,10 +62,12 @@ impl Intent {
     /// All that is wrong is returned, not only the first.
     pub fn from_documents(documents: &[Document]) -> Result<Self, Vec<ResourceError>> {
         let (mut intent, gateway_api, errors) = Self::gather(documents);
-        intent.destination_rules = destination_rule::merged(intent.destination_rules, &mut intent.warnings);
+        let rules = std::mem::take(&mut intent.destination_rules);
+        intent.destination_rules = destination_rule::merged(rules, &mut intent.warnings).into_iter().collect();
         intent.shares_zones = intent.destination_rules.iter().any(DestinationRule::shares_zones);
         gateway_conflict::warn(&intent.gateways, &mut intent.warnings);
-        intent.virtual_services = delegate::joined(intent.virtual_services, &mut intent.warnings);
+        let services = std::mem::take(&mut intent.virtual_services);
+        intent.virtual_services = delegate::joined(services, &mut intent.warnings).into_iter().collect();
         gateway_api.lower(&mut intent);
         if errors.is_empty() { Ok(intent) } else { Err(errors) }
     }
@@ -132,9 +134,15 @@ impl Intent {
             .or_else(|| root().find(is_general))
     }
 
-    /// The VirtualService that sidecars in `namespace` follow for `host`: the [`closest`] of those that they see.
-    pub fn virtual_service_for(&self, namespace: &Namespace, host: &Host) -> Option<&VirtualService> {
-        closest(self.mesh_services(namespace), namespace, host)
+    /// The VirtualService that sidecars in `namespace` follow for `port` of `host`: the one that names the host most
+    /// closely; among equals that of their own namespace, then the first.
+    pub fn virtual_service_for(&self, namespace: &Namespace, host: &Host, port: u16) -> Option<&VirtualService> {
+        let is_for = |service: &&VirtualService| service.is_for_mesh() && service.port.is_none_or(|own| own == port);
+        let of_port = self.virtual_services.of(namespace.as_str(), host).filter(is_for);
+        let rank = |service: &VirtualService| Some((service.closeness(host)?, service.namespace == *namespace));
+        let ranked = of_port.filter_map(|service| Some((rank(service)?, service)));
+        // `max_by_key` would take the last of equals.
+        ranked.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, service)| service)
     }
 
     /// The VirtualServices that sidecars in `namespace` follow.
@@ -165,22 +173,23 @@ impl Intent {
         let is_for = |rule: &&DestinationRule| {
             let selects = |wanted| rule.namespace == *namespace && bears(labels, wanted);
             let selected = rule.workload_selector.as_ref().is_none_or(selects);
-            rule.host.covers(&service.host) && rule.export_to.includes(namespace) && selected
+            rule.export_to.includes(namespace) && selected
         };
         let of = |at: &str| {
-            let rank = |rule: &&DestinationRule| {
+            let rank = |rule: &DestinationRule| {
                 (rule.host == service.host, rule.host.as_str().len(), rule.workload_selector.is_some())
             };
-            let here = self.destination_rules.iter().filter(|rule| rule.namespace.as_str() == at).filter(is_for);
-            here.collect::<Vec<_>>().into_iter().rev().max_by_key(rank)
+            let here = self.destination_rules.of(at, &service.host).filter(is_for);
+            // `max_by_key` would take the last of equals.
+            here.reduce(|best, next| if rank(next) > rank(best) { next } else { best })
         };
         of(namespace.as_str()).or_else(|| of(service.namespace.as_str())).or_else(|| of(self.root_namespace()))
     }
 
     /// TLS that the owner of `host` asks for at its port of this name: what is said of the port, or else of all.
     pub fn backend_tls_for(&self, host: &Host, port: Option<&str>) -> Option<&ClientTls> {
-        let of =
-            |name: Option<&str>| self.backend_tls.iter().find(|tls| tls.host == *host && tls.port.as_deref() == name);
+        let here = || self.backend_tls.of("", host).filter(|tls| tls.host == *host);
+        let of = |name: Option<&str>| here().find(|tls| tls.port.as_deref() == name);
         port.and_then(|name| of(Some(name))).or_else(|| of(None)).map(|found| &found.tls)
     }
 
@@ -240,18 +249,6 @@ impl Intent {
         }
         false
     }
-}
-
-/// Of `services` the one that names `host` most closely; among equals that of the namespace `own`, then the first.
-pub fn closest<'a>(
-    services: impl Iterator<Item = &'a VirtualService>,
-    own: &Namespace,
-    host: &Host,
-) -> Option<&'a VirtualService> {
-    let rank = |service: &VirtualService| Some((service.closeness(host)?, service.namespace == *own));
-    let ranked = services.filter_map(|service| Some((rank(service)?, service)));
-    // `max_by_key` would take the last of equals.
-    ranked.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, service)| service)
 }
 
 fn bears(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {

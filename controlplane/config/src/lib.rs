@@ -3,6 +3,7 @@
 //! One file for each kind, and for each noun that a kind is made of; [`Intent`] answers translate's questions.
 
 mod backend_tls;
+mod by_host;
 mod client_tls;
 mod connection_pool;
 mod cors;
@@ -41,6 +42,7 @@ mod value_format;
 mod virtual_service;
 
 pub use backend_tls::BackendTls;
+pub use by_host::{ByHost, Named};
 pub use client_tls::{ClientTls, TlsMode};
 pub use connection_pool::{ConnectionPool, Keepalive};
 pub use cors::CorsPolicy;
@@ -55,7 +57,7 @@ pub use header_operations::{HeaderOperations, Operations};
 pub use http_action::{DirectResponse, Redirect, RedirectPath, RedirectPort, Rewrite};
 pub use http_match::HttpMatch;
 pub use http_route::{HttpAction, HttpRoute};
-pub use intent::{Intent, closest};
+pub use intent::Intent;
 pub use load_balancer::{Choice, HashKey, HashTable, LoadBalancer, Warmup};
 pub use locality_setting::{Distribution, LocalitySetting, ZoneAware};
 pub use mesh_config::{DefaultExport, MeshConfig};

@@ -1,6 +1,6 @@
 //! VirtualService: how requests and connections for some hosts are routed.
 
-use crate::{GatewayName, HostPattern, HttpAction, HttpRoute, TcpRoute, TlsRoute, http_route};
+use crate::{GatewayName, HostPattern, HttpAction, HttpRoute, Named, TcpRoute, TlsRoute, http_route};
 use model::{Host, Namespace, Visibility};
 use resource::{Document, Field, Fields, Node, Position, ResourceError, Source};
 
@@ -92,5 +92,15 @@ impl VirtualService {
     /// Whether sidecars follow it.
     pub fn is_for_mesh(&self) -> bool {
         self.gateways.contains(&GatewayName::Mesh)
+    }
+}
+
+impl Named for VirtualService {
+    fn hosts(&self) -> impl Iterator<Item = HostPattern> {
+        self.hosts.iter().cloned()
+    }
+
+    fn places(&self) -> Visibility {
+        self.export_to.clone()
     }
 }

@@ -20,7 +20,7 @@ fn shares(splits: &[Split]) -> Vec<(String, u32)> {
 /// Where requests to `host` go.
 fn route(intent: &Intent, host: &str) -> Vec<(String, u32)> {
     let host = host.parse().expect("a host");
-    let service = intent.virtual_service_for(&"default".parse().expect("a namespace"), &host).expect("routed");
+    let service = intent.virtual_service_for(&"default".parse().expect("a namespace"), &host, 9080).expect("routed");
     assert_eq!((service.http.len(), service.port), (1, Some(9080)));
     let HttpAction::Route(splits) = &service.http[0].action else { panic!("forwarded") };
     shares(splits)

@@ -18,6 +18,7 @@ mod report;
 mod server;
 mod settings;
 mod state;
+mod views;
 mod world;
 
 pub use certificate::{ACCOUNT, SYSTEM_NAMESPACE};

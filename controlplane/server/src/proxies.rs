@@ -5,6 +5,7 @@
 
 use crate::metrics::Metrics;
 use crate::registration::Registration;
+use crate::views::Views;
 use crate::world::World;
 use arc_swap::ArcSwap;
 use model::{Locality, WorkloadIdentity};
@@ -32,6 +33,7 @@ struct Inner {
     stale: Notify,
     metrics: Metrics,
     registration: Registration,
+    views: Views,
 }
 
 /// What tells two proxies apart: node id and service account. The namespace is in the node id, and the server admits
@@ -92,6 +94,7 @@ impl Proxies {
             stale: Notify::new(),
             metrics,
             registration,
+            views: Views::default(),
         }))
     }
 
@@ -123,6 +126,7 @@ impl Proxies {
     pub(crate) fn behind(&self, generation: u64) -> Vec<Batch> {
         let mut table = self.table();
         table.retain(|_, proxy| !proxy.snapshots.is_closed());
+        self.0.views.forget();
         self.0.metrics.connected(table.len());
         let mut batches: HashMap<(Inputs, u64), Batch> = HashMap::new();
         for (id, proxy) in table.iter().filter(|(_, proxy)| proxy.generation < generation) {
@@ -155,6 +159,11 @@ impl Proxies {
         }
     }
 
+    /// What `node` that was told `before` is to be told, of which others may have been told most already.
+    pub(crate) fn shared(&self, node: &Node, snapshot: Snapshot, before: &Snapshot) -> Arc<Snapshot> {
+        self.0.views.shared(node, snapshot, before)
+    }
+
     /// Looks at every connected proxy, in order.
     pub(crate) fn each<T>(&self, look: impl FnMut(&Proxy) -> T) -> Vec<T> {
         self.table().values().map(look).collect()
@@ -179,7 +188,8 @@ impl Source for Proxies {
         self.0.registration.open(node, peer)?;
         let world = self.world();
         let snapshot = self.told(node, peer, world.generation);
-        let snapshot = snapshot.unwrap_or_else(|| Arc::new(translate(&world.catalog, &world.intent, node, peer)));
+        let new = || self.shared(node, translate(&world.catalog, &world.intent, node, peer), &Snapshot::default());
+        let snapshot = snapshot.unwrap_or_else(new);
         let receiver = self.enter(node, peer, &snapshot, world.generation);
         if self.world().generation != world.generation {
             self.0.stale.notify_one();

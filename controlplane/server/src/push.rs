@@ -145,7 +145,7 @@ impl Pusher {
 }
 
 async fn tell(proxies: &Proxies, batch: Batch, world: Arc<World>, since: Option<Instant>) {
-    let generation = world.generation;
+    let (generation, sharing) = (world.generation, proxies.clone());
     let translated = tokio::task::spawn_blocking(move || {
         let (catalog, intent) = (&world.catalog, &world.intent);
         let snapshot = if batch.generation + 1 == world.generation {
@@ -153,7 +153,7 @@ async fn tell(proxies: &Proxies, batch: Batch, world: Arc<World>, since: Option<
         } else {
             translate(catalog, intent, &batch.node, &batch.identity)
         };
-        (Arc::new(snapshot), batch)
+        (sharing.shared(&batch.node, snapshot, &batch.told), batch)
     });
     match translated.await {
         Ok((snapshot, batch)) => proxies.tell(&batch, &snapshot, generation, since),

@@ -1,5 +1,4 @@
-//! One proxy's translation of 1,000 services with local and remote endpoints; and what one endpoint more costs beside
-//! 100, 1,000 and 10,000 of them.
+//! One proxy's translation of 1,000 services with local and remote endpoints.
 
 #[path = "../tests/fixture/mod.rs"]
 mod fixture;
@@ -7,10 +6,9 @@ mod fixture;
 use config::Intent;
 use criterion::{Criterion, criterion_group, criterion_main};
 use fixture::{catalog, endpoint, identity, import, node, port, service, text};
-use isthmus_translate::{Change, retranslate, translate};
+use isthmus_translate::translate;
 use model::{Protocol, Service};
 use std::hint::black_box;
-use std::sync::Arc;
 use xds::Interception;
 
 fn services(count: usize) -> Vec<Service> {
@@ -35,27 +33,6 @@ fn thousand(criterion: &mut Criterion) {
     });
 }
 
-fn one_endpoint(criterion: &mut Criterion) {
-    let (intent, identity, node) = (Intent::default(), identity(), node(Interception::Redirect));
-    for count in [100, 1000, 10_000] {
-        let old = catalog(services(count));
-        let mut new = old.clone();
-        let service = new.services.values_mut().nth(count / 2).expect("there are as many");
-        Arc::make_mut(service).endpoints.push(endpoint("10.9.9.9", "app"));
-        let told = translate(&old, &intent, &node, &identity);
-        criterion.bench_function(&format!("an endpoint more beside {count} services: one proxy"), |bencher| {
-            let change = Change::between(&old, &new);
-            bencher.iter(|| retranslate(black_box(&told), &change, &new, &intent, &node, &identity));
-        });
-        criterion.bench_function(
-            &format!("an endpoint more beside {count} services: found, once for all"),
-            |bencher| {
-                bencher.iter(|| Change::between(black_box(&old), &new));
-            },
-        );
-    }
-}
-
 fn hashes(criterion: &mut Criterion) {
     let (catalog, intent, identity) = (catalog(services(1000)), Intent::default(), identity());
     let node = node(Interception::Redirect);
@@ -69,5 +46,5 @@ fn hashes(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, thousand, one_endpoint, hashes);
+criterion_group!(benches, thousand, hashes);
 criterion_main!(benches);

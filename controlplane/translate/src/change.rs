@@ -2,17 +2,17 @@
 //!
 //! ```text
 //! old, new -> Change: whole | services of which only the endpoints are different
-//!             Change, proxy, what it was told -> their EDS, and their CDS if it shows -> what it is told now
+//!             Change, proxy, what it was told -> their EDS, and their CDS and names if it shows -> what it is told now
 //! ```
 //!
 //! A change is found once for all proxies. It is careful: what is not known to touch endpoints alone is whole.
 
-use crate::scope::{Scope, serves_alike};
-use crate::{cluster, endpoint};
+use crate::cluster::Discovery;
+use crate::scope::{Scope, serves_alike, visible_to};
+use crate::{cluster, endpoint, names};
 use config::Intent;
 use model::{Address, Catalog, Endpoint, Gateway, Path, Peer, Resolution, Service, WorkloadIdentity};
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 use xds::{Node, Snapshot, type_url};
 
@@ -35,6 +35,8 @@ pub(crate) struct Touched {
     new: Arc<Service>,
     /// Whether its upstreams may be told otherwise, beside their endpoints.
     upstreams: bool,
+    /// Whether names may stand for other addresses.
+    names: bool,
 }
 
 // === impl Change ===
@@ -103,10 +105,16 @@ pub(crate) fn told(
     let mut snapshot = before.clone();
     // Of several services of one host the proxy may see another than the one that is different.
     let seen = touched.iter().filter_map(|one| Some((one, scope.service(&one.new.key.host)?)));
-    for (one, service) in seen.filter(|(one, service)| one.new.key == service.key) {
+    let seen: Vec<_> = seen.filter(|(one, service)| one.new.key == service.key).collect();
+    for (one, service) in &seen {
         if one.upstreams {
             for upstream in cluster::of_service(&scope, service) {
                 snapshot.insert(type_url::CLUSTER, upstream);
+            }
+        }
+        if cluster::discovery(&scope, service) != Discovery::Eds {
+            for (port, subset) in cluster::upstreams(&scope, service) {
+                snapshot.remove(type_url::ENDPOINT, &cluster::upstream_name(service, port, subset));
             }
         }
         for assignment in endpoint::of_service(&scope, service) {
@@ -118,6 +126,10 @@ pub(crate) fn told(
                 snapshot.insert(type_url::ENDPOINT, endpoint::passed(&scope, name, service, port, subset));
             }
         }
+    }
+    // All names are one resource: it is made of all services, once.
+    if seen.iter().any(|(one, _)| one.names) {
+        snapshot.insert(type_url::NAME_TABLE, names::resource(&visible_to(catalog, intent, node)));
     }
     snapshot
 }
@@ -139,7 +151,7 @@ fn is_same_gateway(old: &Arc<Gateway>, new: &Arc<Gateway>) -> bool {
 // === impl Touched ===
 
 impl Touched {
-    /// None if more than endpoints and offers is different, or if more than upstreams is made of them.
+    /// None if more than endpoints and offers is different.
     fn between(old: &Arc<Service>, new: &Arc<Service>) -> Option<Self> {
         // Named one by one: whoever adds a field decides here what a change of it means.
         let Service {
@@ -164,23 +176,20 @@ impl Touched {
             && resolution == &new.resolution
             && location == &new.location
             && subject_alt_names == &new.subject_alt_names;
-        // How a service is resolved may depend on its endpoints, and a service without addresses is named by theirs.
+        // How a service is resolved may depend on its endpoints, which stand in its upstream then.
         let is_plain = *resolution == Resolution::Static && is_numbered(endpoints) && is_numbered(&new.endpoints);
-        let is_named_alike = !addresses.is_empty() || ips(endpoints).eq(ips(&new.endpoints));
-        let upstreams = imports != &new.imports || identities(endpoints) != identities(&new.endpoints);
-        (is_same && is_plain && is_named_alike).then(|| Self { old: old.clone(), new: new.clone(), upstreams })
+        let answers_alike = imports == &new.imports && identities(endpoints) == identities(&new.endpoints);
+        is_same.then(|| Self {
+            old: old.clone(),
+            new: new.clone(),
+            upstreams: !is_plain || !answers_alike,
+            names: names::addresses(old) != names::addresses(new),
+        })
     }
 }
 
 fn is_numbered(endpoints: &[Endpoint]) -> bool {
     endpoints.iter().all(|endpoint| matches!(endpoint.address, Address::Ip(_)))
-}
-
-fn ips(endpoints: &[Endpoint]) -> impl Iterator<Item = IpAddr> {
-    endpoints.iter().filter_map(|endpoint| match endpoint.address {
-        Address::Ip(ip) => Some(ip),
-        Address::Name(_) | Address::Unix(_) => None,
-    })
 }
 
 /// Who may answer.

@@ -105,6 +105,11 @@ pub(crate) fn subset_name(host: &Host, port: u16, subset: &str) -> String {
     format!("outbound|{port}|{subset}|{host}")
 }
 
+/// Istio's name for requests to `port` of `service`, or of its `subset`.
+pub(crate) fn upstream_name(service: &Service, port: &Port, subset: Option<&Subset>) -> String {
+    subset_name(&service.key.host, port.number, subset.map_or("", |subset| &subset.name))
+}
+
 /// Istio's name for requests to the workload's own `port`.
 pub(crate) fn inbound_name(port: u16) -> String {
     format!("inbound|{port}||")
@@ -130,7 +135,7 @@ pub(crate) fn discovery(scope: &Scope<'_>, service: &Service) -> Discovery {
 }
 
 fn outbound(scope: &Scope<'_>, service: &Service, port: &Port, subset: Option<&Subset>) -> Resource {
-    let name = subset_name(&service.key.host, port.number, subset.map_or("", |subset| &subset.name));
+    let name = upstream_name(service, port, subset);
     let wanted = scope.policy_of(service, port.number, subset.map(|subset| subset.name.as_str()));
     let discovery = if policy::is_passthrough(&wanted) && scope.is_redirected() {
         Discovery::OriginalDestination

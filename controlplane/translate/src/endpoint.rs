@@ -83,9 +83,9 @@ pub(crate) fn assignment(scope: &Scope<'_>, service: &Service, port: &Port, subs
     let mut all = local(scope, service, port, subset);
     all.extend(remote(scope, service, port, subset));
     Assignment {
-        cluster_name: cluster::subset_name(&service.key.host, port.number, name.unwrap_or_default()),
+        cluster_name: cluster::upstream_name(service, port, subset),
         endpoints: match balancer.and_then(|balancer| balancer.zones.as_ref()) {
-            Some(zones) => locality::shared(scope.node, zones, &scope.callers(), all),
+            Some(zones) => locality::shared(scope.node, zones, scope.callers(), all),
             None => locality::arranged(scope.node, balancer.and_then(|balancer| balancer.locality.as_ref()), all),
         },
     }

@@ -68,7 +68,7 @@ pub fn translate(catalog: &Catalog, intent: &Intent, node: &Node, identity: &Wor
     add(type_url::LISTENER, listener::resources(&scope));
     add(type_url::ROUTE, route::resources(&scope));
     add(type_url::SECRET, secret::resources(&scope));
-    add(type_url::NAME_TABLE, names::resources(&scope));
+    add(type_url::NAME_TABLE, vec![names::resource(&scope.services)]);
     patch(intent, node, &mut snapshot);
     snapshot
 }

@@ -1,6 +1,5 @@
 //! The name table: what a proxy's DNS server answers.
 
-use crate::scope::Scope;
 use api::istio::nds::{NameTable, name_table::NameInfo};
 use model::{Address, Host, Service};
 use std::net::IpAddr;
@@ -16,9 +15,10 @@ pub(crate) struct Kubernetes<'a> {
     pub(crate) namespace: &'a str,
 }
 
-pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
+/// The names of `services`.
+pub(crate) fn resource(services: &[&Service]) -> Resource {
     let mut table = NameTable::default();
-    for service in &scope.services {
+    for service in services {
         let ips = addresses(service);
         if ips.is_empty() {
             continue;
@@ -30,7 +30,7 @@ pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
         }
         table.table.insert(service.key.host.to_string(), info);
     }
-    vec![Resource::new(NAME, &table)]
+    Resource::new(NAME, &table)
 }
 
 /// The name of the Multi-Cluster Services API for a Kubernetes service (KEP-1645).
@@ -46,7 +46,7 @@ pub(crate) fn kubernetes(host: &Host) -> Option<Kubernetes<'_>> {
 }
 
 /// A service's own addresses; those of its endpoints if it has none (a headless service).
-fn addresses(service: &Service) -> Vec<IpAddr> {
+pub(crate) fn addresses(service: &Service) -> Vec<IpAddr> {
     if !service.addresses.is_empty() {
         return service.addresses.clone();
     }

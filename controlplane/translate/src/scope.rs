@@ -7,6 +7,7 @@ use config::{
     IngressListener, Intent, OutboundPolicy, PortPolicy, Server, ServerTls, Sidecar, Subset, VirtualService,
 };
 use model::{Address, Catalog, Endpoint, Host, Locality, Port, Protocol, Service, Visibility, WorkloadIdentity};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -26,13 +27,13 @@ pub(crate) struct Scope<'a> {
     sidecar: Option<&'a Sidecar>,
     /// The rules by which it speaks to the services that have one, by host.
     rules: BTreeMap<&'a Host, &'a DestinationRule>,
-    /// The VirtualServices that it follows.
-    routed: Vec<&'a VirtualService>,
     /// Who the proxy proved to be.
     pub(crate) identity: &'a WorkloadIdentity,
     pub(crate) intent: &'a Intent,
     /// The servers that it has at the edge of the mesh.
     edges: Ports<'a>,
+    /// Looked for once, if anything depends on it.
+    callers: OnceCell<Vec<Locality>>,
 }
 
 /// A port on which a proxy takes requests for its workload.
@@ -91,7 +92,6 @@ impl<'a> Scope<'a> {
         };
         Self {
             inbound: inbound(catalog, intent, node, identity, sidecar),
-            routed: intent.mesh_services(&node.namespace).collect(),
             edges,
             ..Self::narrow(catalog, intent, node, identity, sidecar, services)
         }
@@ -132,10 +132,10 @@ impl<'a> Scope<'a> {
             sidecar,
             rules: services.iter().filter_map(rule).collect(),
             services,
-            routed: Vec::new(),
             identity,
             intent,
             edges: Ports::new(),
+            callers: OnceCell::new(),
         }
     }
 
@@ -171,13 +171,12 @@ impl<'a> Scope<'a> {
 
     /// The VirtualServices that it follows.
     pub(crate) fn routed(&self) -> impl Iterator<Item = &'a VirtualService> {
-        self.routed.iter().copied()
+        self.intent.mesh_services(&self.node.namespace)
     }
 
-    /// The VirtualService that it follows for `port` of `host`: see [`Intent::virtual_service_for`].
+    /// The VirtualService that it follows for `port` of `host`.
     pub(crate) fn virtual_service(&self, host: &Host, port: u16) -> Option<&'a VirtualService> {
-        let of_port = self.routed().filter(|service| service.port.is_none_or(|own| own == port));
-        config::closest(of_port, &self.node.namespace, host)
+        self.intent.virtual_service_for(&self.node.namespace, host, port)
     }
 
     /// The subsets of `service`.
@@ -217,11 +216,11 @@ impl<'a> Scope<'a> {
     }
 
     /// Where all are that call as the node does: the endpoints of the first service that it is one of, or itself alone.
-    pub(crate) fn callers(&self) -> Vec<Locality> {
-        match served(self.catalog, self.node, self.identity).next() {
+    pub(crate) fn callers(&self) -> &[Locality] {
+        self.callers.get_or_init(|| match served(self.catalog, self.node, self.identity).next() {
             Some((service, ..)) => service.endpoints.iter().map(|endpoint| endpoint.locality.clone()).collect(),
             None => vec![self.node.locality.clone()],
-        }
+        })
     }
 
     /// The upstream to which requests go that nobody declared, if it is not where they were going.
@@ -280,6 +279,11 @@ fn sidecar<'a>(intent: &'a Intent, node: &Node) -> Option<&'a Sidecar> {
         NodeKind::Sidecar => intent.sidecar_for(&node.namespace, &node.labels),
         NodeKind::Router => None,
     }
+}
+
+/// The services that `node` sees.
+pub(crate) fn visible_to<'a>(catalog: &'a Catalog, intent: &Intent, node: &Node) -> Vec<&'a Service> {
+    visible(catalog.services.values(), node, sidecar(intent, node))
 }
 
 /// Those of `services` that `node` sees: those that are meant for its namespace, and that its Sidecar resource lets it

@@ -87,7 +87,9 @@ fn services() -> Vec<Service> {
     outside.endpoints = vec![named("api.example.com")];
     let mut anywhere = service("*.example.org", "", vec![port(443, Protocol::Tls)]);
     (anywhere.resolution, anywhere.location) = (Resolution::None, Location::External);
-    vec![reviews, elsewhere, ratings, details, outside, anywhere]
+    let mut one_of_many = service("db.example.com", "240.240.0.6", vec![port(5432, Protocol::Tcp)]);
+    (one_of_many.resolution, one_of_many.location) = (Resolution::DnsRoundRobin, Location::External);
+    vec![reviews, elsewhere, ratings, details, outside, anywhere, one_of_many]
 }
 
 fn named(name: &str) -> Endpoint {
@@ -181,7 +183,7 @@ fn missing(a: &Snapshot, b: &Snapshot) -> Vec<String> {
 }
 
 fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
-    vec((0..6usize, 0..24u8, any::<u8>()), 0..most)
+    vec((0..7usize, 0..24u8, any::<u8>()), 0..most)
 }
 
 proptest! {
@@ -212,10 +214,15 @@ proptest! {
 
 /// What `edit` does to the first service, as a proxy in another namespace is told it: what was told, and is told now.
 fn after(edit: impl Fn(&mut Service)) -> (Snapshot, Snapshot) {
+    after_of(HOST, edit)
+}
+
+/// As [`after`], of the service of this host.
+fn after_of(host: &str, edit: impl Fn(&mut Service)) -> (Snapshot, Snapshot) {
     let (intent, node, identity) = (intent(1), proxy(3), identity());
     let old = catalog(services().into_iter().filter(|service| service.key.namespace == text("shop")).collect());
     let mut new = old.clone();
-    edit(Arc::make_mut(new.services.iter_mut().find(|(key, _)| key.host == text(HOST)).expect("there").1));
+    edit(Arc::make_mut(new.services.iter_mut().find(|(key, _)| key.host == text(host)).expect("there").1));
     let told = translate(&old, &intent, &node, &identity);
     let made = retranslate(&told, &Change::between(&old, &new), &new, &intent, &node, &identity);
     (told, made)
@@ -250,4 +257,56 @@ fn who_may_answer_shows_in_the_upstreams_of_that_service_alone() {
 fn what_is_not_told_changes_nothing() {
     let (old, new) = after(|service| service.audience = Audience::All);
     assert_eq!(shared(&old, &new), type_url::ORDER);
+}
+
+#[test]
+fn an_endpoint_of_a_headless_service_shows_in_its_endpoints_and_names_alone() {
+    let host = "ratings.shop.svc.cluster.local";
+    let (old, new) = after_of(host, |service| service.endpoints.push(endpoint("10.0.0.4", "ratings")));
+    let others = [type_url::CLUSTER, type_url::LISTENER, type_url::ROUTE, type_url::SECRET];
+    assert_eq!(shared(&old, &new), others);
+    let of_another = |name: &String| !name.ends_with(host) && !name.ends_with("nametable");
+    assert_eq!(missing(&new, &old).into_iter().filter(of_another).collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+#[test]
+fn an_endpoint_that_is_a_name_shows_in_the_upstreams_of_that_service_alone() {
+    let host = "api.example.com";
+    let (old, new) = after_of(host, |service| service.endpoints.push(named("b.example.com")));
+    assert_eq!(shared(&old, &new), &type_url::ORDER[1..]);
+    assert_eq!(missing(&new, &old), [format!("{} outbound|80||{host}", type_url::CLUSTER)]);
+}
+
+/// Whoever looked at another service, or at anything but this one's endpoints, would tell what is there: nothing of it is
+/// as it was.
+#[test]
+fn of_a_thousand_services_the_one_that_changed_is_looked_at_alone() {
+    let one = |n: usize| {
+        let vip = format!("240.240.{}.{}", n / 250, n % 250 + 1);
+        let ports = vec![port(80, Protocol::Http), port(9000, Protocol::Tcp)];
+        let mut service = service(&format!("service-{n}.shop.svc.cluster.local"), &vip, ports);
+        service.endpoints = vec![endpoint("10.0.0.2", "reviews")];
+        service
+    };
+    let old = catalog((0..1000).map(one).collect());
+    let mut new = old.clone();
+    let changed = new.services.values_mut().nth(500).expect("there");
+    Arc::make_mut(changed).endpoints.push(endpoint("10.0.0.4", "reviews"));
+    let changed = changed.key.clone();
+    let change = Change::between(&old, &new);
+    for (key, other) in new.services.iter_mut().filter(|(key, _)| **key != changed) {
+        let other = Arc::make_mut(other);
+        other.endpoints.push(endpoint("10.0.0.5", "somebody"));
+        other.addresses.clear();
+        other.ports.push(port(7, Protocol::Auto));
+        assert_eq!(*key, other.key);
+    }
+    let (intent, identity) = (intent(1), identity());
+    for node in [proxy(0), proxy(1), proxy(3)] {
+        let told = translate(&old, &intent, &node, &identity);
+        let made = retranslate(&told, &change, &new, &intent, &node, &identity);
+        let names = |port: u16| format!("{} outbound|{port}||{}", type_url::ENDPOINT, changed.host);
+        assert_eq!(missing(&made, &told), [names(80), names(9000)]);
+        assert_eq!(missing(&told, &made), missing(&made, &told), "nothing is gone");
+    }
 }

@@ -6,7 +6,7 @@ mod fixture;
 
 use config::{EgressListener, Intent};
 use criterion::{Criterion, criterion_group, criterion_main};
-use fixture::{catalog, egress, endpoint, identity, node, port, service, sidecar};
+use fixture::{catalog, egress, endpoint, five_routes, identity, node, port, service, sidecar};
 use http::{HeaderMap, Method};
 use isthmus_routing::{Asked, Beginning, Resources, RoutingTable, Wanted};
 use model::Protocol;
@@ -16,18 +16,6 @@ use std::time::Duration;
 use translate::translate;
 use xds::{Interception, type_url};
 
-/// A VirtualService whose routes are for paths; `/` comes to the last of five.
-fn routes(n: usize) -> String {
-    let host = format!("service-{n}.shop.svc.cluster.local");
-    let to = format!("route: [{{destination: {{host: {host}}}}}]");
-    let paths: Vec<String> = (1..5).map(|i| format!("\n  - {{match: [{{uri: {{prefix: /{i}}}}}], {to}}}")).collect();
-    let paths = paths.concat();
-    format!(
-        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v{n}, namespace: shop}}\n\
-         spec:\n  hosts: [{host}]\n  http:{paths}\n  - {to}\n---\n"
-    )
-}
-
 fn table(count: usize) -> RoutingTable {
     let one = |n: usize| {
         let vip = format!("240.240.{}.{}", n / 250, n % 250 + 1);
@@ -36,7 +24,7 @@ fn table(count: usize) -> RoutingTable {
         service.endpoints = (1..=5).map(|i| endpoint(&format!("10.{i}.{}.{}", n / 250, n % 250), "app")).collect();
         service
     };
-    let documents: String = (0..count).map(routes).collect();
+    let documents: String = (0..count).map(|n| five_routes(&format!("service-{n}.shop.svc.cluster.local"))).collect();
     let documents = resource::parse("v.yaml", &documents).expect("well-formed").documents;
     let mut intent = Intent::from_documents(&documents).expect("valid");
     intent.sidecars = sidecar(vec![], vec![egress(443, Protocol::Tls, &["*/*"])]).sidecars;

@@ -1,11 +1,11 @@
 //! What proxies are told, when, and how much of it.
 
-use crate::rig::{Plane, node, service_entry, until, upstream};
+use crate::rig::{Plane, Proxy, node, service_entry, until, upstream};
 use api::envoy::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use api::envoy::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use std::time::{Duration, Instant};
 use tonic::Code;
-use xds::{Interception, Mode, type_url};
+use xds::{Interception, Mode, Node, type_url};
 
 const REVIEWS: &str = "reviews.yaml";
 
@@ -63,6 +63,49 @@ async fn an_edit_arrives_as_the_one_resource_that_changed() {
     assert_eq!(told, [one(name), one(upstream("ratings", 9080))]);
     until("acknowledged", || plane.metrics().contains("pilot_proxy_convergence_time_count 2")).await;
     assert!(plane.metrics().contains("pilot_xds_pushes{type=\"eds\"} 2"), "{}", plane.metrics());
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_proxies_are_told_one_resource_and_hold_the_others_once() {
+    const PROXIES: u8 = 20;
+    let services: Vec<(String, String)> =
+        (0..50).map(|n| (format!("s{n}.yaml"), service_entry(&format!("s{n}"), "10.0.0.1", 9080))).collect();
+    let files: Vec<(&str, &str)> = services.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let plane = Plane::start(&files).await;
+    let identity = plane.enrol("shop", "reviews").await;
+    let at = |n: u8| {
+        let node = node("shop", "reviews", Interception::Redirect);
+        let id = node.id.replace("reviews-1", &format!("reviews-{n}"));
+        Node { id, addresses: vec![[127, 0, 1, n].into()], ..node }
+    };
+    let connect = |n: u8| plane.proxy(&identity, at(n), Mode::Delta, &["9080"]);
+    let name = upstream("s7", 9080);
+    let has_all = |proxy: &Proxy| proxy.endpoints(&name).is_some() && proxy.holds(type_url::NAME_TABLE, "nametable");
+    let first = connect(0);
+    until("the first world", || has_all(&first)).await;
+    let proxies: Vec<Proxy> = [first].into_iter().chain((1..PROXIES).map(connect)).collect();
+    until("it has come to all", || proxies.iter().all(has_all)).await;
+    proxies.iter().for_each(|proxy| proxy.told().calls.clear());
+    plane.write("s7.yaml", &service_entry("s7", "10.0.0.2", 9080));
+    until("the edit", || proxies.iter().all(|proxy| !proxy.told().calls.is_empty())).await;
+    // Nothing else follows: the next thing that is told belongs to the next edit.
+    plane.write("s8.yaml", &service_entry("s8", "10.0.0.2", 9080));
+    until("the next edit", || proxies.iter().all(|proxy| proxy.told().calls.len() > 1)).await;
+    let one = |name: String| (type_url::ENDPOINT.to_owned(), vec![name], vec![]);
+    for proxy in &proxies {
+        assert_eq!(proxy.told().calls, [one(name.clone()), one(upstream("s8", 9080))]);
+    }
+    let pushes = format!("pilot_xds_pushes{{type=\"eds\"}} {}", 2 * PROXIES);
+    assert!(plane.metrics().contains(&pushes), "{}", plane.metrics());
+    let told = |n: u8| plane.running.state().snapshot(&at(n).id).expect("it is connected");
+    let changed = [name, upstream("s8", 9080)];
+    for (of, resource) in told(0).iter().filter(|(_, resource)| !changed.contains(&resource.name.to_string())) {
+        for n in 1..PROXIES {
+            let same = told(n).get(of)[&resource.name].body.as_ptr() == resource.body.as_ptr();
+            assert!(same, "{of} {} of proxy {n} is held apart", resource.name);
+        }
+    }
     plane.stop().await;
 }
 
