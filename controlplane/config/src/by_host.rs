@@ -114,17 +114,14 @@ impl<'a, T> IntoIterator for &'a ByHost<T> {
 impl Places {
     fn insert(&mut self, hosts: &[HostPattern], at: usize) {
         for host in hosts {
-            let suffix = match host {
-                HostPattern::Any => "",
+            let places = match host {
+                HostPattern::Any => self.suffixes.entry(String::new()).or_default(),
                 HostPattern::Host(host) => match host.as_str().strip_prefix('*') {
-                    Some(suffix) => suffix,
-                    None => {
-                        self.exact.entry(host.clone()).or_default().push(at);
-                        continue;
-                    }
+                    Some(suffix) => self.suffixes.entry(suffix.to_owned()).or_default(),
+                    None => self.exact.entry(host.clone()).or_default(),
                 },
             };
-            self.suffixes.entry(suffix.to_owned()).or_default().push(at);
+            places.push(at);
         }
     }
 

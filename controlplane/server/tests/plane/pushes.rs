@@ -81,12 +81,21 @@ async fn many_proxies_are_told_one_resource_and_hold_the_others_once() {
     };
     let connect = |n: u8| plane.proxy(&identity, at(n), Mode::Delta, &["9080"]);
     let name = upstream("s7", 9080);
-    let has_all = |proxy: &Proxy| proxy.endpoints(&name).is_some() && proxy.holds(type_url::NAME_TABLE, "nametable");
+    let all = [
+        (type_url::ENDPOINT, name.as_str()),
+        (type_url::LISTENER, "0.0.0.0_9080"),
+        (type_url::ROUTE, "9080"),
+        (type_url::SECRET, "ROOTCA"),
+        (type_url::NAME_TABLE, "nametable"),
+    ];
+    let has_all = |proxy: &Proxy| all.iter().all(|(of, name)| proxy.holds(of, name));
     let first = connect(0);
     until("the first world", || has_all(&first)).await;
     let proxies: Vec<Proxy> = [first].into_iter().chain((1..PROXIES).map(connect)).collect();
     until("it has come to all", || proxies.iter().all(has_all)).await;
-    proxies.iter().for_each(|proxy| proxy.told().calls.clear());
+    for proxy in &proxies {
+        proxy.told().calls.clear();
+    }
     plane.write("s7.yaml", &service_entry("s7", "10.0.0.2", 9080));
     until("the edit", || proxies.iter().all(|proxy| !proxy.told().calls.is_empty())).await;
     // Nothing else follows: the next thing that is told belongs to the next edit.
