@@ -30,8 +30,9 @@ struct Shared<'a> {
 #[derive(Default)]
 struct Chains {
     all: Vec<envoy::FilterChain>,
-    /// Where bytes go that no chain takes.
-    bytes: Option<envoy::Filter>,
+    /// Where connections go that no chain takes.
+    otherwise: Option<envoy::Filter>,
+    has_tls: bool,
     inspects_tls: bool,
     inspects_http: bool,
 }
@@ -91,9 +92,9 @@ impl Shared<'_> {
             chains.add(scope, &listener.name, service, port);
         }
         if self.has_http || self.others.iter().any(|(service, port)| shares_routes(service, port)) {
-            chains.http(Vec::new(), http());
+            chains.all_http(http());
         }
-        let otherwise = chains.bytes.unwrap_or_else(|| undeclared(scope));
+        let otherwise = chains.otherwise.unwrap_or_else(|| undeclared(scope));
         let inspectors = [
             (chains.inspects_tls || chains.inspects_http).then(filter::tls_inspector),
             chains.inspects_http.then(filter::http_inspector),
@@ -115,7 +116,7 @@ impl Chains {
     fn add(&mut self, scope: &Scope<'_>, listener: &str, service: &Service, port: &Port) {
         let ranges: Vec<CidrRange> = service.networks.iter().map(range).collect();
         if port.protocol == Protocol::Tls {
-            self.inspects_tls = true;
+            (self.has_tls, self.inspects_tls) = (true, true);
             for chain in stream::tls(scope, service, port) {
                 add(&mut self.all, narrowed(chain, &ranges));
             }
@@ -130,10 +131,22 @@ impl Chains {
             add(&mut self.all, narrowed(chain, &ranges));
         }
         if ranges.is_empty() {
-            self.bytes.get_or_insert(otherwise);
+            self.otherwise.get_or_insert(otherwise);
         } else {
             let condition = FilterChainMatch { prefix_ranges: ranges, ..FilterChainMatch::default() };
             add(&mut self.all, chain(condition, otherwise));
+        }
+    }
+
+    /// HTTP that no range tells. It is looked for only where something else may come: a silent caller would be mistaken.
+    fn all_http(&mut self, filter: envoy::Filter) {
+        if self.otherwise.is_some() {
+            self.http(Vec::new(), filter);
+        } else if self.has_tls {
+            let clear = FilterChainMatch { transport_protocol: RAW.to_owned(), ..FilterChainMatch::default() };
+            add(&mut self.all, chain(clear, filter));
+        } else {
+            self.otherwise = Some(filter);
         }
     }
 

@@ -241,15 +241,41 @@ fn services() -> String {
     .concat()
 }
 
+/// Services that no single address tells: ranges, wildcards, bytes to anywhere.
+const SHARED: &str = "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: ranges, namespace: shop}
+spec:
+  hosts: [ranges.example.com]
+  addresses: [10.1.0.0/16, '2001:db8::/32']
+  ports: [{number: 80, name: tcp, protocol: TCP}, {number: 81, name: any}, {number: 443, name: tls, protocol: TLS}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: anywhere, namespace: shop}
+spec:
+  hosts: ['*.example.net']
+  ports: [{number: 5432, name: tcp, protocol: TCP}, {number: 81, name: any}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: wild, namespace: shop}
+spec:
+  hosts: ['*.example.org']
+  resolution: DYNAMIC_DNS
+  ports: [{number: 80, name: http, protocol: HTTP}, {number: 443, name: tls, protocol: TLS}]
+";
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Envoy's binary in $ENVOY"]
 async fn envoy_takes_what_a_redirected_proxy_is_told() {
     let own = crate::rig::service_entry("reviews", "127.0.0.1", 9080);
-    let plane = Plane::start(&[("all.yaml", &services()), ("own.yaml", &own)]).await;
+    let plane = Plane::start(&[("all.yaml", &services()), ("own.yaml", &own), ("shared.yaml", SHARED)]).await;
     let identity = plane.enrol("shop", "reviews").await;
     let envoy = Envoy::start(&plane, &identity, "REDIRECT").await;
     let listeners = envoy.settled().await;
-    for name in ["virtualOutbound", "virtualInbound", "0.0.0.0_80", "0.0.0.0_82", "240.240.1.1_83", "240.240.1.1_86"] {
+    let known = ["virtualOutbound", "virtualInbound", "0.0.0.0_80", "0.0.0.0_82", "240.240.1.1_83", "240.240.1.1_86"];
+    for name in known.into_iter().chain(["0.0.0.0_81", "0.0.0.0_443", "0.0.0.0_5432"]) {
         assert!(listeners.contains(name), "{name} is not among\n{listeners}");
     }
     envoy.stop().await;
