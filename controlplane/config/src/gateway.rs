@@ -1,7 +1,7 @@
 //! Gateway: which ports a proxy at the edge of the mesh has, and which hosts are served there.
 
 use crate::{EgressHost, GatewayName, HostPattern, NamespacePattern, ServerTls, ServerTlsMode, VirtualService, field};
-use model::{Host, Namespace};
+use model::Namespace;
 use resource::{Document, Field, Fields, Node, Position, ResourceError, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -172,28 +172,12 @@ impl Server {
         let mut shared: Vec<HostPattern> = Vec::new();
         for served in self.hosts.iter().filter(|served| served.namespace.includes(&service.namespace, own)) {
             for routed in &service.hosts {
-                let narrower = narrower(&served.host, routed);
+                let narrower = served.host.narrower(routed);
                 shared.extend(narrower.filter(|host| !shared.contains(host)).cloned());
             }
         }
         shared
     }
-}
-
-/// The narrower of two patterns that overlap.
-fn narrower<'a>(one: &'a HostPattern, other: &'a HostPattern) -> Option<&'a HostPattern> {
-    match (one, other) {
-        (HostPattern::Any, host) | (host, HostPattern::Any) => Some(host),
-        (HostPattern::Host(a), HostPattern::Host(b)) if a == b || b.covers(a) || is_within(a, b) => Some(one),
-        (HostPattern::Host(a), HostPattern::Host(b)) if a.covers(b) || is_within(b, a) => Some(other),
-        _ => None,
-    }
-}
-
-/// Whether the wildcard `inner` is within the wildcard `outer`.
-fn is_within(inner: &Host, outer: &Host) -> bool {
-    let suffix = |host: &Host| host.as_str().strip_prefix('*').map(str::to_owned);
-    suffix(inner).zip(suffix(outer)).is_some_and(|(inner, outer)| inner.ends_with(&outer))
 }
 
 fn port_name(port: &Fields<'_>) -> Result<String, ResourceError> {

@@ -63,11 +63,7 @@ impl FromStr for EgressHost {
             "~" => NamespacePattern::None,
             name => NamespacePattern::Named(name.parse().map_err(refuse)?),
         };
-        let host = match host {
-            "*" => HostPattern::Any,
-            name => HostPattern::Host(name.parse().map_err(refuse)?),
-        };
-        Ok(Self { namespace, host })
+        Ok(Self { namespace, host: host.parse().map_err(refuse)? })
     }
 }
 
@@ -115,6 +111,30 @@ impl HostPattern {
             Self::Host(pattern) if pattern == host => Some(usize::MAX),
             Self::Host(pattern) => pattern.covers(host).then(|| pattern.as_str().len()),
         }
+    }
+
+    /// Of the two, the one that means what both do; none if they have nothing in common.
+    pub fn narrower<'a>(&'a self, other: &'a Self) -> Option<&'a Self> {
+        match (self, other) {
+            (Self::Any, host) | (host, Self::Any) => Some(host),
+            (Self::Host(a), Self::Host(b)) if a == b || b.covers(a) || is_within(a, b) => Some(self),
+            (Self::Host(a), Self::Host(b)) if a.covers(b) || is_within(b, a) => Some(other),
+            _ => None,
+        }
+    }
+}
+
+/// Whether the wildcard `inner` is within the wildcard `outer`.
+fn is_within(inner: &Host, outer: &Host) -> bool {
+    let suffix = |host: &Host| host.as_str().strip_prefix('*').map(str::to_owned);
+    suffix(inner).zip(suffix(outer)).is_some_and(|(inner, outer)| inner.ends_with(&outer))
+}
+
+impl FromStr for HostPattern {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text == "*" { Ok(Self::Any) } else { text.parse().map(Self::Host) }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Routes of connections: by the server name of the applications' own TLS, or by where they were going.
 
-use crate::{GatewayName, Split, field, labels, matched_port};
+use crate::{GatewayName, HostPattern, Split, field, labels, matched_port};
 use ipnet::IpNet;
-use model::{Host, Namespace};
+use model::Namespace;
 use resource::{Field, ResourceError};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -28,8 +28,8 @@ pub struct TcpRoute {
 /// Conditions on a TLS connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsMatch {
-    /// The server names, perhaps with a leading `*.`.
-    pub server_names: Vec<Host>,
+    /// The server names.
+    pub server_names: Vec<HostPattern>,
     /// What else must hold.
     pub stream: StreamMatch,
 }

@@ -294,14 +294,15 @@ fn connections_go_by_listener_and_by_server_name() {
         .collect();
     let wanted = [
         "a [Any] 1 ",
-        "c [Host(c.example), Host(*.c.example)] 0 [c.example, *.c.example]",
+        "c [Host(c.example), Host(*.c.example)] 0 [Host(c.example), Host(*.c.example)]",
+        "d [Any] 0 [Any]",
         "e [Host(e.example)] 1 ",
         "f [Any] 1 ",
     ];
     assert_eq!(lines, wanted);
     let servers: Vec<usize> = intent.gateways.iter().map(|gateway| gateway.servers.len()).collect();
     assert_eq!(servers, [1, 1, 2]);
-    warned(&intent, &["UDP is not spoken", "NotAllowedByListeners", "RouteConflict", "nothing to route by"]);
+    warned(&intent, &["UDP is not spoken", "NotAllowedByListeners", "RouteConflict"]);
 }
 
 #[test]

@@ -15,7 +15,6 @@ use api::envoy::envoy::config::core::v3::TrafficDirection;
 use api::envoy::envoy::config::listener::v3 as envoy;
 use config::{EgressHost, Gateway, HostPattern, Server, ServerTls, TlsMatch};
 use envoy::FilterChainMatch;
-use model::Host;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -118,17 +117,16 @@ impl Chains {
     fn passing(&mut self, scope: &Scope<'_>, edge: &Edge<'_>) {
         for (service, hosts) in scope.routed_by(edge.gateway, edge.server) {
             let narrowed = |matches: &TlsMatch| {
-                let is_served = |name: &&Host| hosts.iter().any(|host| host.matches(name));
-                let names = matches.server_names.iter().filter(is_served).map(ToString::to_string);
-                names.filter(|name| !self.taken.contains(name)).collect()
+                let named = matches.server_names.iter();
+                let names = named.flat_map(|name| hosts.iter().filter_map(|host| name.narrower(host)));
+                names.filter(|name| !self.taken.contains(&name.to_string())).cloned().collect()
             };
             let audience = Audience::Gateway(edge.gateway);
             for chain in stream::tls_routes(scope, &service.tls, edge.server.port, audience, narrowed) {
                 stream::add(&mut self.by_name, chain);
             }
-            self.taken.extend(self.by_name.iter().filter_map(|chain| chain.filter_chain_match.as_ref()).flat_map(
-                |matches| if matches.prefix_ranges.is_empty() { matches.server_names.clone() } else { Vec::new() },
-            ));
+            let conditions = self.by_name.iter().filter_map(|chain| chain.filter_chain_match.as_ref());
+            self.taken.extend(conditions.flat_map(stream::server_names));
         }
     }
 
@@ -164,7 +162,7 @@ impl Chains {
     fn claim(&mut self, hosts: &[EgressHost]) -> Option<Vec<String>> {
         let is_any = |host: &EgressHost| host.host == HostPattern::Any;
         if hosts.iter().any(is_any) {
-            return self.taken.insert("*".to_owned()).then(Vec::new);
+            return self.taken.insert(HostPattern::Any.to_string()).then(Vec::new);
         }
         let names = hosts.iter().map(|host| host.host.to_string());
         let free: Vec<String> = names.filter(|name| self.taken.insert(name.clone())).collect();

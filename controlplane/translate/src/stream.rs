@@ -1,17 +1,20 @@
 //! Where connections go that are not taken apart into requests: by the VirtualService, or to the service itself.
 
-use crate::listener::chain;
+use crate::listener::{TLS, chain};
 use crate::matches::Audience;
 use crate::scope::Scope;
 use crate::{cluster, filter, http_route, names};
 use api::envoy::envoy::config::core::v3::CidrRange;
 use api::envoy::envoy::config::listener::v3 as envoy;
 use api::envoy::google::protobuf::UInt32Value;
-use config::{Choice, HashKey, PortPolicy, Split, StreamMatch, TcpRoute, TlsMatch, TlsRoute, Tunnel};
+use config::{Choice, HashKey, HostPattern, PortPolicy, Split, StreamMatch, TcpRoute, TlsMatch, TlsRoute, Tunnel};
 use envoy::FilterChainMatch;
 use ipnet::IpNet;
 use model::{Port, Service};
 use std::time::Duration;
+
+/// All server names.
+const EVERY: &str = "*";
 
 /// Where connections go, and how long they last.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -75,15 +78,15 @@ pub(crate) fn tls_routes(
     routes: &[TlsRoute],
     port: u16,
     audience: Audience<'_>,
-    narrowed: impl Fn(&TlsMatch) -> Vec<String>,
+    narrowed: impl Fn(&TlsMatch) -> Vec<HostPattern>,
 ) -> Vec<envoy::FilterChain> {
     let mut chains: Vec<envoy::FilterChain> = Vec::new();
     for route in routes {
         let applying = route.matches.iter().filter(|matches| applies(scope, &matches.stream, port, audience));
         for matches in applying {
-            let server_names = narrowed(matches);
-            if !server_names.is_empty() {
-                let condition = FilterChainMatch { server_names, ..subnets(&matches.stream) };
+            let names = narrowed(matches);
+            if !names.is_empty() {
+                let condition = named(&names, subnets(&matches.stream));
                 add(&mut chains, chain(condition, filter::tcp_way(way(scope, &route.route, port))));
             }
         }
@@ -94,12 +97,12 @@ pub(crate) fn tls_routes(
 /// Connections of `port` that are the applications' own TLS, by server name.
 pub(crate) fn tls(scope: &Scope<'_>, service: &Service, port: &Port) -> Vec<envoy::FilterChain> {
     let routes = scope.virtual_service(&service.key.host, port.number).map_or(&[][..], |routed| &routed.tls);
-    let all = |matches: &TlsMatch| matches.server_names.iter().map(ToString::to_string).collect();
+    let all = |matches: &TlsMatch| matches.server_names.clone();
     let mut chains = tls_routes(scope, routes, port.number, Audience::Mesh, all);
     let host = &service.key.host;
     let known = |name: &String| {
         let conditions = chains.iter().filter_map(|chain| chain.filter_chain_match.as_ref());
-        conditions.filter(|condition| condition.prefix_ranges.is_empty()).any(|one| one.server_names.contains(name))
+        conditions.flat_map(server_names).any(|taken| taken == *name || taken == EVERY)
     };
     let own = [host.to_string()].into_iter().chain(names::clusterset_twin(host));
     let server_names: Vec<String> = own.filter(|name| !known(name)).collect();
@@ -108,6 +111,23 @@ pub(crate) fn tls(scope: &Scope<'_>, service: &Service, port: &Port) -> Vec<envo
         chains.push(chain(condition, tcp(scope, service, port).otherwise));
     }
     chains
+}
+
+/// TLS with any of `names`, of which an empty list of Envoy's means all.
+fn named(names: &[HostPattern], condition: FilterChainMatch) -> FilterChainMatch {
+    if names.contains(&HostPattern::Any) {
+        return FilterChainMatch { transport_protocol: TLS.to_owned(), ..condition };
+    }
+    FilterChainMatch { server_names: names.iter().map(ToString::to_string).collect(), ..condition }
+}
+
+/// The server names that a chain of TLS takes from wherever they go: [`EVERY`] if it takes all.
+pub(crate) fn server_names(condition: &FilterChainMatch) -> Vec<String> {
+    match &condition.server_names[..] {
+        _ if !condition.prefix_ranges.is_empty() || !condition.source_prefix_ranges.is_empty() => Vec::new(),
+        [] => vec![EVERY.to_owned()],
+        names => names.to_vec(),
+    }
 }
 
 /// Envoy refuses a listener of which two chains have the same conditions: the first counts.

@@ -2,7 +2,7 @@
 
 use crate::index::World;
 use crate::{Message, code};
-use config::{GatewayName, HttpAction, HttpMatch, HttpRoute, StreamMatch, StringMatch, VirtualService};
+use config::{GatewayName, HostPattern, HttpAction, HttpMatch, HttpRoute, StreamMatch, StringMatch, VirtualService};
 use std::collections::BTreeMap;
 
 pub(super) fn check(world: &World<'_>, messages: &mut Vec<Message>) {
@@ -20,7 +20,9 @@ pub(super) fn check(world: &World<'_>, messages: &mut Vec<Message>) {
         let tls: Vec<_> = service.tls.iter().map(|route| route.matches.clone()).collect();
         let all = vec![true; tls.len()];
         let covers = |a: &config::TlsMatch, b: &config::TlsMatch| {
-            let is_named = |name| a.server_names.iter().any(|other: &model::Host| other == name || other.covers(name));
+            let is_named = |name: &HostPattern| {
+                a.server_names.iter().any(|other| name.narrower(other).is_some_and(|it| it == name))
+            };
             b.server_names.iter().all(is_named) && takes_stream(service, &a.stream, &b.stream)
         };
         Routes { world, service, field: "tls" }.check(&tls, &all, &covers, messages);

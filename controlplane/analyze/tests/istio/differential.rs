@@ -107,11 +107,11 @@ fn trials(schemas: &Schemas) -> Vec<Trial> {
 /// All places below `spec`: path, general path and value.
 fn places(tree: &Tree) -> Vec<(String, String, Value)> {
     let mut all = Vec::new();
-    collect(tree, tree.find("spec").expect("a spec"), "spec", &mut all);
+    collect(tree.find("spec").expect("a spec"), "spec", &mut all);
     all
 }
 
-fn collect(tree: &Tree, node: &Node, path: &str, all: &mut Vec<(String, String, Value)>) {
+fn collect(node: &Node, path: &str, all: &mut Vec<(String, String, Value)>) {
     let free = is_free(path);
     match &node.value {
         Value::Map(entries) => {
@@ -119,14 +119,14 @@ fn collect(tree: &Tree, node: &Node, path: &str, all: &mut Vec<(String, String, 
                 let name = key.as_text().expect("a name");
                 let inner = if free { format!("{path}[{name:?}]") } else { format!("{path}.{name}") };
                 all.push((inner.clone(), general(&inner), value.value.clone()));
-                collect(tree, value, &inner, all);
+                collect(value, &inner, all);
             }
         }
         Value::List(items) => {
             for (i, item) in items.iter().enumerate() {
                 let inner = format!("{path}[{i}]");
                 all.push((inner.clone(), general(&inner), item.value.clone()));
-                collect(tree, item, &inner, all);
+                collect(item, &inner, all);
             }
         }
         _ => {}

@@ -78,8 +78,8 @@ impl Edges {
         if listener.is_http() {
             self.services.extend(http(gateway, listener, &name, routes));
         } else if listener.passes_tls() {
-            let services = routes.iter().filter_map(|one| passing(gateway, &name, one, warnings));
-            self.services.extend(services.collect::<Vec<_>>());
+            let services = routes.iter().map(|one| passing(gateway, &name, one));
+            self.services.extend(services);
         } else {
             let ended = ended(gateway, &name, routes, warnings);
             if !ended.is_empty() {
@@ -156,17 +156,13 @@ fn is_anothers(gateway: &Gateway, listener: &Listener, host: Option<&Host>) -> b
 }
 
 /// TLS that goes on, by server name.
-fn passing(gateway: &Gateway, name: &str, one: &Attached<'_>, warnings: &mut Vec<Warning>) -> Option<VirtualService> {
-    let server_names: Vec<Host> = one.hosts.iter().flatten().cloned().collect();
-    if server_names.is_empty() {
-        let why = "neither the route nor the listener says a host name: there is nothing to route by";
-        warnings.push(one.lowered.route.place.unmet("Accepted", "UnsupportedValue", why));
-        return None;
-    }
-    let hosts = server_names.iter().cloned().map(HostPattern::Host).collect();
+fn passing(gateway: &Gateway, name: &str, one: &Attached<'_>) -> VirtualService {
+    let named: Vec<HostPattern> = one.hosts.iter().flatten().cloned().map(HostPattern::Host).collect();
+    let hosts = if named.is_empty() { vec![HostPattern::Any] } else { named };
+    let server_names = hosts.clone();
     let matches = vec![TlsMatch { server_names, stream: StreamMatch::default() }];
     let tls = vec![TlsRoute { matches, route: one.lowered.stream.clone() }];
-    Some(VirtualService { hosts, tls, ..service(gateway, name, one, None) })
+    VirtualService { hosts, tls, ..service(gateway, name, one, None) }
 }
 
 /// Bytes, perhaps out of TLS that ends here: by host, the oldest route of each.

@@ -102,6 +102,7 @@ fn virtual_service(scope: &Scope, first: &Attached<'_>, attached: &[Attached<'_>
             RouteKind::Tls => {
                 let named = &lowered.route.hostnames;
                 let server_names = if named.is_empty() { vec![scope.host.clone()] } else { named.clone() };
+                let server_names = server_names.into_iter().map(HostPattern::Host).collect();
                 let matches = vec![TlsMatch { server_names, stream: StreamMatch::default() }];
                 tls.push(TlsRoute { matches, route });
             }
