@@ -3,7 +3,7 @@
 //!
 //! | port | speaks |
 //! |---|---|
-//! | 8080 | HTTP after a header of the PROXY protocol; an instance `VERSION-SOURCE-to-PORT` of what that said |
+//! | 8070 | HTTP after a header of the PROXY protocol; an instance `VERSION-SOURCE-to-PORT` of what that said |
 //! | 5001 | bytes, likewise |
 //! | 8443 | HTTP over TLS; the instance `tls-simple`, or `tls-mutual` if the client shows a certificate |
 //! | 3128 | CONNECT and POST; at the other end answers `CONNECT HOST:PORT`, or `POST HOST:PORT` |
@@ -36,7 +36,7 @@ const BUFFER: usize = 16 << 10;
 /// Starts all of them at `address`.
 pub async fn start(address: IpAddr, pki: &Pki, ledger: &Arc<Ledger>) -> io::Result<()> {
     start_tls(TcpListener::bind((address, 8443)).await?, TlsAcceptor::from(pki.server.clone()), ledger.clone());
-    for (port, is_http) in [(8080, true), (5001, false)] {
+    for (port, is_http) in [(8070, true), (5001, false)] {
         let listener = TcpListener::bind((address, port)).await?;
         let ledger = ledger.clone();
         tokio::spawn(async move {

@@ -15,6 +15,9 @@ use config::{ClientTls, PortPolicy, ProxyProtocol, Subset, TlsMode};
 use model::{Catalog, Port, Service, Sni};
 use std::collections::BTreeSet;
 
+/// Who is expected where it is not known who should answer: an identity that nobody can bear (RFC 2606, section 2).
+const NOBODY: &str = "spiffe://unknown.invalid/ns/unknown/sa/unknown";
+
 pub(crate) fn matches(
     scope: &Scope<'_>,
     service: &Service,
@@ -32,14 +35,14 @@ pub(crate) fn matches(
         None => plain(socket),
         Some(version) => plain(announced(version, socket)),
     };
-    let mutual = || {
-        let expected = expected(scope.catalog, service, policy.tls.as_ref());
+    let expected = expected(scope.catalog, service, policy.tls.as_ref());
+    let mutual = |expected: &BTreeSet<String>| {
         let groups = subset.map(|subset| endpoint::groups(service, subset)).unwrap_or_default();
         let sni = Sni { port: port.number, groups, host: service.key.host.clone() };
         // Gateways lead to other clusters by our own form of name only.
         let told = policy.tls.as_ref().and_then(|tls| tls.sni.clone()).filter(|_| service.imports.is_empty());
         let sni = told.unwrap_or_else(|| sni.to_string());
-        (!expected.is_empty()).then(|| tls::upstream(sni, port.protocol, &expected))
+        tls::upstream(sni, port.protocol, expected)
     };
     let by_mode = |socket| TransportSocketMatch {
         name: "tlsMode-istio".to_owned(),
@@ -47,13 +50,15 @@ pub(crate) fn matches(
         transport_socket: Some(socket),
     };
     match policy.tls.as_ref().map(|tls| &tls.mode) {
-        None => mutual().map(by_mode).into_iter().chain([outside(clear())]).collect(),
+        None if expected.is_empty() => vec![outside(clear())],
+        None => vec![by_mode(mutual(&expected)), outside(clear())],
         Some(TlsMode::Disable) => vec![outside(clear())],
-        // Endpoints that nobody knows to speak mTLS are spoken to so all the same.
-        Some(TlsMode::IstioMutual) => match mutual() {
-            Some(socket) => vec![by_mode(socket.clone()), plain(socket)],
-            None => vec![outside(clear())],
-        },
+        // Endpoints that nobody knows to speak mTLS are spoken to so all the same, and never in the clear.
+        Some(TlsMode::IstioMutual) => {
+            let nobody = || BTreeSet::from([NOBODY.to_owned()]);
+            let socket = mutual(&if expected.is_empty() { nobody() } else { expected });
+            vec![by_mode(socket.clone()), plain(socket)]
+        }
         Some(TlsMode::Simple | TlsMode::Mutual(_)) => {
             let own = policy.tls.as_ref().map(|tls| tls::to_server(tls, service, port.protocol));
             own.map(outside).into_iter().collect()
