@@ -2,17 +2,14 @@
 
 use crate::gateway_api::GatewayApi;
 use crate::{
-    BackendTls, ByHost, ClientTls, Credential, DefaultExport, DestinationRule, Gateway, MeshConfig, RateLimit, Sidecar,
-    VirtualService, Visibility, delegate, destination_rule, gateway, gateway_conflict, mesh_config, proxy_config,
-    rate_limit, sidecar, virtual_service,
+    BackendTls, ByHost, ClientTls, Credential, DefaultExport, DestinationRule, Gateway, MeshConfig, PeerPolicies,
+    RateLimit, Sidecar, VirtualService, Visibility, delegate, destination_rule, gateway, gateway_conflict, mesh_config,
+    peer_authentication, proxy_config, rate_limit, sidecar, virtual_service,
 };
 use envoyfilter::EnvoyFilter;
 use model::{Host, Namespace, ServiceKey};
 use resource::{Document, Resource, ResourceError, Secret, Source, Value, Warning};
 use std::collections::BTreeMap;
-
-/// The namespace whose resources are for the whole mesh, unless it says otherwise.
-const ROOT_NAMESPACE: &str = "istio-system";
 
 /// What is wanted: the second of the five values. Replaced whole, never changed in place.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -37,10 +34,14 @@ pub struct Intent {
     pub shares_zones: bool,
     /// TLS that services' owners ask for, where no DestinationRule says otherwise.
     pub backend_tls: ByHost<BackendTls>,
+    /// How callers of workloads come: the PeerAuthentications.
+    pub peer_policies: PeerPolicies,
     /// What was written, but is not honoured.
     pub warnings: Vec<Warning>,
 }
 
+/// Istio's group of the kinds that say who may do what.
+const SECURITY: &str = "security.istio.io/";
 /// The group and version of the kinds that are Isthmus's own.
 const RATE_LIMIT: &str = "networking.isthmus.io/v1alpha1";
 /// The groups whose kinds steer a mesh: what we do not know of them is worth a warning.
@@ -66,6 +67,7 @@ impl Intent {
         intent.destination_rules = destination_rule::merged(rules, &mut intent.warnings).into_iter().collect();
         intent.shares_zones = intent.destination_rules.iter().any(DestinationRule::shares_zones);
         gateway_conflict::warn(&intent.gateways, &mut intent.warnings);
+        intent.peer_policies.settle(intent.mesh.root_namespace(), &mut intent.warnings);
         let services = std::mem::take(&mut intent.virtual_services);
         intent.virtual_services = delegate::joined(services, &mut intent.warnings).into_iter().collect();
         gateway_api.lower(&mut intent);
@@ -119,7 +121,7 @@ impl Intent {
 
     /// The namespace whose resources are for the whole mesh.
     pub fn root_namespace(&self) -> &str {
-        self.mesh.root_namespace.as_ref().map_or(ROOT_NAMESPACE, Namespace::as_str)
+        self.mesh.root_namespace()
     }
 
     /// The one Sidecar for a workload of these labels: that which selects it, else its namespace's, else the root
@@ -226,6 +228,10 @@ impl Intent {
             "Gateway" if is_ours => self.gateways.push(gateway::read(document, spec, &mut source)?),
             "ProxyConfig" if is_ours => proxy_config::check(document, spec, &mut source)?,
             "EnvoyFilter" if is_ours => self.envoy_filters.push(EnvoyFilter::read(document, spec, &mut source)?),
+            "PeerAuthentication" if document.api_version.starts_with(SECURITY) => {
+                let read = peer_authentication::read(document, spec, &mut source)?;
+                self.peer_policies.add(read, &document.position);
+            }
             "RateLimit" if document.api_version == RATE_LIMIT => {
                 self.rate_limits.push(rate_limit::read(document, spec, &mut source)?);
             }
@@ -251,7 +257,7 @@ impl Intent {
     }
 }
 
-fn bears(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
+pub(crate) fn bears(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
     wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 

@@ -27,6 +27,8 @@ mod locality_setting;
 mod mesh_config;
 mod mirror;
 mod outlier_detection;
+mod peer_authentication;
+mod peer_policies;
 mod percentage;
 mod proxy_config;
 mod rate_limit;
@@ -65,6 +67,8 @@ pub use mirror::Mirror;
 /// Who sees a resource.
 pub use model::Visibility;
 pub use outlier_detection::OutlierDetection;
+pub use peer_authentication::{MtlsMode, PeerAuthentication, PeerModes};
+pub use peer_policies::PeerPolicies;
 pub use percentage::Percentage;
 pub use rate_limit::{LimitContext, LimitKey, LimitRule, LimitSource, RateLimit, TokenBucket};
 pub use retries::Retries;

@@ -102,6 +102,8 @@ const KEY: &str = "mesh";
 const PATH: &str = "data.mesh";
 const NAMESPACE: &str = "istio-system";
 const LEAST: Duration = Duration::from_millis(1);
+/// The namespace whose resources are for the whole mesh, unless it says otherwise.
+const ROOT_NAMESPACE: &str = "istio-system";
 
 /// Whether `document` is where the mesh's configuration stands.
 pub(crate) fn is_mesh(document: &Document) -> bool {
@@ -122,6 +124,11 @@ pub(crate) fn read(document: &Document, map: &ConfigMap, source: &mut Source) ->
 // === impl MeshConfig ===
 
 impl MeshConfig {
+    /// The namespace whose resources are for the whole mesh.
+    pub fn root_namespace(&self) -> &str {
+        self.root_namespace.as_ref().map_or(ROOT_NAMESPACE, Namespace::as_str)
+    }
+
     fn read(at: &Field<'_>, source: &mut Source) -> Result<Self, ResourceError> {
         let known: Vec<&str> = FIELDS.iter().chain(ELSEWHERE).copied().collect();
         let fields = at.fields(&known)?;

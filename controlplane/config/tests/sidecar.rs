@@ -142,7 +142,7 @@ fn all_errors_are_told_and_what_is_unknown_is_warned_about() {
     let same = sidecar("shop", "a", "{}").repeat(2);
     let errors = intent(&same).expect_err("twice the same");
     assert!(errors[0].to_string().contains("the other is at s.yaml:1:1"), "{}", errors[0]);
-    let text = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: a}\n---\n\
+    let text = "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: a}\n---\n\
         apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\n"
         .to_owned()
         + &sidecar("shop", "a", "{}");

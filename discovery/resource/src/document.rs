@@ -65,8 +65,9 @@ pub struct Parsed {
 
 const GROUP: &str = "networking.istio.io";
 /// The groups whose resources are ours to judge, with their versions.
-const JUDGED: [(&str, &[&str]); 2] = [
+const JUDGED: [(&str, &[&str]); 3] = [
     (GROUP, &["v1", "v1beta1", "v1alpha3"]),
+    ("security.istio.io", &["v1", "v1beta1"]),
     ("gateway.networking.k8s.io", &["v1", "v1beta1", "v1alpha3", "v1alpha2"]),
 ];
 const OBJECT: &[&str] = &["apiVersion", "kind", "metadata", "spec", "status"];
