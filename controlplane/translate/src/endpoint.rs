@@ -140,13 +140,15 @@ fn local(scope: &Scope<'_>, service: &Service, port: &Port, subset: Option<&Subs
     let discovery = cluster::discovery(scope, service);
     let is_chosen = |endpoint: &&Endpoint| {
         let is_resolved = discovery == Discovery::Eds && matches!(endpoint.address, Address::Name(_));
-        is_usable(endpoint, service) && !is_resolved && subset.is_none_or(|subset| bears(&endpoint.labels, subset))
+        is_usable(scope, service, port, endpoint)
+            && !is_resolved
+            && subset.is_none_or(|subset| bears(&endpoint.labels, subset))
     };
     let mut all: Vec<Located> = Vec::new();
     for endpoint in service.endpoints.iter().filter(is_chosen) {
         let mut metadata =
             BTreeMap::from([("istio".to_owned(), one_field("workload", &workload(scope, service, endpoint)))]);
-        if endpoint.mtls {
+        if takes_mtls(scope, service, port, endpoint) {
             metadata.insert(TRANSPORT_SOCKET.to_owned(), one_field("tlsMode", "istio"));
         }
         let at = match &endpoint.address {
@@ -185,8 +187,15 @@ fn located_labels(endpoint: &Endpoint) -> Arc<BTreeMap<String, String>> {
 }
 
 /// An endpoint with mTLS is usable only if it is known who should answer there.
-fn is_usable(endpoint: &Endpoint, service: &Service) -> bool {
-    !endpoint.mtls || endpoint.identity.is_some() || !service.subject_alt_names.is_empty()
+fn is_usable(scope: &Scope<'_>, service: &Service, port: &Port, endpoint: &Endpoint) -> bool {
+    endpoint.identity.is_some() || !service.subject_alt_names.is_empty() || !takes_mtls(scope, service, port, endpoint)
+}
+
+/// Whether the endpoint takes the mesh's mTLS at `port`: a proxy stands before it, and no PeerAuthentication has
+/// callers come in the clear.
+fn takes_mtls(scope: &Scope<'_>, service: &Service, port: &Port, endpoint: &Endpoint) -> bool {
+    let namespace = endpoint.identity.as_ref().map_or(&service.key.namespace, |identity| &identity.namespace);
+    endpoint.mtls && !scope.intent.peer_policies.is_clear(namespace, &endpoint.labels, port.on(endpoint))
 }
 
 /// The gateways' addresses with the peers that each of them reaches; a peer's weight is shared out among them.

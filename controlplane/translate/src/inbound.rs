@@ -1,7 +1,9 @@
-//! LDS: where the proxy takes requests for its workload, with the mesh's mTLS or in the clear (permissive).
+//! LDS: where the proxy takes requests for its workload, with the mesh's mTLS or in the clear, as its PeerAuthentications
+//! say for each port.
 //!
 //! ```text
 //! connection -> original destination? -> TLS? which ALPN? -> mTLS ends here | the application's own TLS | clear
+//!               no chain for it: the connection is closed
 //!            -> HTTP: inline routes | bytes -> inbound|PORT||
 //! ```
 
@@ -12,6 +14,7 @@ use crate::value::{flag, milliseconds, number};
 use crate::{filter, route, server_tls, stream, tls};
 use api::envoy::envoy::config::core::v3::TrafficDirection;
 use api::envoy::envoy::config::listener::v3 as envoy;
+use config::{MtlsMode, ServerTls};
 use envoy::FilterChainMatch;
 use model::Protocol;
 use std::net::IpAddr;
@@ -23,6 +26,8 @@ const DETECTION_TIMEOUT_MS: u32 = 5000;
 
 /// The mesh's HTTP, among what it negotiates.
 const MESH_HTTP: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
+/// Bytes of the mesh.
+const MESH_BYTES: [&str; 2] = ["istio", "istio-peer-exchange"];
 
 pub(crate) fn add(scope: &Scope<'_>, listeners: &mut Listeners) {
     for inbound in scope.inbound.values() {
@@ -50,22 +55,44 @@ fn bound(scope: &Scope<'_>, inbound: &Inbound, bind: Bind) -> envoy::Listener {
     }
 }
 
-/// The one listener to which the kernel brings everything; what is for no known port goes on as it is.
+/// The one listener to which the kernel brings everything; what is for no known port goes on as it is, unless callers
+/// must come with mTLS.
 fn virtual_inbound(scope: &Scope<'_>) -> envoy::Listener {
     let captured = || scope.inbound.values().filter(|inbound| inbound.bind.is_none());
-    let of_port =
-        |inbound: &Inbound| FilterChainMatch { destination_port: number(inbound.port.into()), ..Default::default() };
-    let known = captured().flat_map(|inbound| chains(inbound, &of_port(inbound)));
-    let passed = listener::chain(FilterChainMatch::default(), filter::tcp(INBOUND_PASSTHROUGH.to_owned()));
+    let known = captured().flat_map(|inbound| chains(inbound, &at_port(inbound.port)));
+    let mut filter_chains: Vec<_> = [listener::trap(INBOUND_PORT)].into_iter().chain(known).collect();
+    let unknown = scope.callers_come.ports.iter().filter(|(port, _)| {
+        **port != INBOUND_PORT && scope.inbound.get(port).is_none_or(|inbound| inbound.bind.is_some())
+    });
+    filter_chains.extend(unknown.map(|(port, mode)| passed(*mode, at_port(*port))));
+    let otherwise = passed(scope.callers_come.otherwise, FilterChainMatch::default());
+    let mut default_filter_chain = None;
+    match otherwise.filter_chain_match {
+        None => default_filter_chain = Some(otherwise),
+        Some(_) => filter_chains.push(otherwise),
+    }
     let mut listener_filters = vec![filter::original_destination()];
     listener_filters.extend(inspectors(captured().any(|inbound| inbound.protocol == Protocol::Auto)));
     let wildcards: Vec<IpAddr> = scope.wildcards();
     envoy::Listener {
         listener_filters,
-        filter_chains: [listener::trap(INBOUND_PORT)].into_iter().chain(known).collect(),
-        default_filter_chain: Some(passed),
+        filter_chains,
+        default_filter_chain,
         transparent: (scope.node.interception == Interception::Tproxy).then(|| flag(true)).flatten(),
         ..with_timeout(listener::base("virtualInbound".to_owned(), &wildcards, INBOUND_PORT, TrafficDirection::Inbound))
+    }
+}
+
+fn at_port(port: u16) -> FilterChainMatch {
+    FilterChainMatch { destination_port: number(port.into()), ..FilterChainMatch::default() }
+}
+
+/// What becomes of connections to ports that nobody declared, narrowing `at`.
+fn passed(mode: MtlsMode, at: FilterChainMatch) -> envoy::FilterChain {
+    let on = filter::tcp(INBOUND_PASSTHROUGH.to_owned());
+    match mode {
+        MtlsMode::Disable | MtlsMode::Permissive => listener::chain(at, on),
+        MtlsMode::Strict => mutual(Protocol::Tcp, FilterChainMatch { transport_protocol: TLS.to_owned(), ..at }, on),
     }
 }
 
@@ -82,6 +109,11 @@ fn with_timeout(listener: envoy::Listener) -> envoy::Listener {
     }
 }
 
+/// The chain for callers who come with the mesh's mTLS, which ends here.
+fn mutual(protocol: Protocol, matches: FilterChainMatch, filter: envoy::Filter) -> envoy::FilterChain {
+    envoy::FilterChain { transport_socket: Some(tls::downstream(protocol, &[])), ..listener::chain(matches, filter) }
+}
+
 /// The chains of one port, each narrowing `at`.
 fn chains(inbound: &Inbound, at: &FilterChainMatch) -> Vec<envoy::FilterChain> {
     let matching = |transport: &str, protocols: &[&str]| FilterChainMatch {
@@ -89,40 +121,52 @@ fn chains(inbound: &Inbound, at: &FilterChainMatch) -> Vec<envoy::FilterChain> {
         application_protocols: protocols.iter().map(ToString::to_string).collect(),
         ..at.clone()
     };
-    let mutual = |matches: FilterChainMatch, filter: envoy::Filter| envoy::FilterChain {
-        transport_socket: Some(tls::downstream(inbound.protocol, &[])),
-        ..listener::chain(matches, filter)
+    let is_http = inbound.protocol.is_http();
+    let handler = || if is_http { http(inbound) } else { bytes(inbound) };
+    // Callers outside of the mesh show no mesh's ALPN; without TLS nobody is let in.
+    let outside = |own: &ServerTls| envoy::FilterChain {
+        transport_socket: Some(server_tls::downstream(own, is_http)),
+        ..listener::chain(matching(TLS, &[]), handler())
     };
-    let (http, bytes) = (|| http(inbound), || bytes(inbound));
-    if let Some(own) = &inbound.tls {
-        // Callers outside of the mesh show no mesh's ALPN; without TLS nobody is let in.
-        let is_http = inbound.protocol.is_http();
-        let handler = || if is_http { http() } else { bytes() };
-        let outside = envoy::FilterChain {
-            transport_socket: Some(server_tls::downstream(own, is_http)),
-            ..listener::chain(matching(TLS, &[]), handler())
-        };
-        return vec![mutual(matching(TLS, &tls::MESH_ALPN), handler()), outside];
+    match (inbound.mode, &inbound.tls) {
+        (MtlsMode::Strict, _) => by_mesh(inbound, &matching),
+        (MtlsMode::Permissive, None) => [by_mesh(inbound, &matching), clear(inbound, &matching)].concat(),
+        (MtlsMode::Permissive, Some(own)) => {
+            vec![mutual(inbound.protocol, matching(TLS, &tls::MESH_ALPN), handler()), outside(own)]
+        }
+        (MtlsMode::Disable, None) => clear(inbound, &matching),
+        (MtlsMode::Disable, Some(own)) => vec![outside(own)],
     }
-    match inbound.protocol {
-        Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
-            vec![mutual(matching(TLS, &[]), http()), listener::chain(matching(RAW, &[]), http())]
-        }
-        Protocol::Tcp | Protocol::Udp => {
-            vec![mutual(matching(TLS, &[]), bytes()), listener::chain(matching(RAW, &[]), bytes())]
-        }
-        Protocol::Tls => vec![
-            mutual(matching(TLS, &tls::MESH_ALPN), bytes()),
-            listener::chain(matching(TLS, &[]), bytes()),
-            listener::chain(matching(RAW, &[]), bytes()),
-        ],
+}
+
+/// The chains for callers who come with the mesh's mTLS. Only where others are let in as well does it matter whether
+/// TLS may be an application's own.
+fn by_mesh(inbound: &Inbound, matching: &dyn Fn(&str, &[&str]) -> FilterChainMatch) -> Vec<envoy::FilterChain> {
+    let protocol = inbound.protocol;
+    let unless_all = |alpn: &'static [&'static str]| if inbound.mode == MtlsMode::Strict { &[] } else { alpn };
+    match protocol {
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc => vec![mutual(protocol, matching(TLS, &[]), http(inbound))],
+        Protocol::Tcp | Protocol::Udp => vec![mutual(protocol, matching(TLS, &[]), bytes(inbound))],
+        Protocol::Tls => vec![mutual(protocol, matching(TLS, unless_all(&tls::MESH_ALPN)), bytes(inbound))],
         Protocol::Auto => vec![
-            mutual(matching(TLS, &MESH_HTTP), http()),
-            mutual(matching(TLS, &["istio", "istio-peer-exchange"]), bytes()),
-            listener::chain(matching(TLS, &[]), bytes()),
-            listener::chain(matching(RAW, &PLAIN_HTTP), http()),
-            listener::chain(matching(RAW, &[]), bytes()),
+            mutual(protocol, matching(TLS, &MESH_HTTP), http(inbound)),
+            mutual(protocol, matching(TLS, unless_all(&MESH_BYTES)), bytes(inbound)),
         ],
+    }
+}
+
+/// The chains for callers who come in the clear, which an application's own TLS is to the mesh. Where none come with
+/// mTLS, all TLS is the application's.
+fn clear(inbound: &Inbound, matching: &dyn Fn(&str, &[&str]) -> FilterChainMatch) -> Vec<envoy::FilterChain> {
+    let own_tls = || listener::chain(matching(TLS, &[]), bytes(inbound));
+    let as_bytes = || listener::chain(matching(RAW, &[]), bytes(inbound));
+    match inbound.protocol {
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc => vec![listener::chain(matching(RAW, &[]), http(inbound))],
+        Protocol::Tcp | Protocol::Udp if inbound.mode == MtlsMode::Permissive => vec![as_bytes()],
+        Protocol::Tcp | Protocol::Udp | Protocol::Tls => vec![own_tls(), as_bytes()],
+        Protocol::Auto => {
+            vec![own_tls(), listener::chain(matching(RAW, &PLAIN_HTTP), http(inbound)), as_bytes()]
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use crate::edge::{Edge, Ports};
 use crate::mesh_default;
 use config::{
     CaptureMode, ConnectionPool, DefaultEndpoint, Destination, DestinationRule, EgressListener, Gateway, HostPattern,
-    IngressListener, Intent, OutboundPolicy, PortPolicy, Server, ServerTls, Sidecar, Subset, VirtualService,
+    IngressListener, Intent, MtlsMode, OutboundPolicy, PeerModes, PortPolicy, Server, ServerTls, Sidecar, Subset,
+    VirtualService,
 };
 use model::{Address, Catalog, Endpoint, Host, Locality, Port, Protocol, Service, Visibility, WorkloadIdentity};
 use std::cell::OnceCell;
@@ -24,6 +25,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) services: Vec<&'a Service>,
     /// Where it takes requests for its workload, by port.
     pub(crate) inbound: BTreeMap<u16, Inbound>,
+    /// How callers of its workload come.
+    pub(crate) callers_come: PeerModes,
     sidecar: Option<&'a Sidecar>,
     /// The rules by which it speaks to the services that have one, by host.
     rules: BTreeMap<&'a Host, &'a DestinationRule>,
@@ -51,6 +54,8 @@ pub(crate) struct Inbound {
     pub(crate) tls: Option<ServerTls>,
     /// The limits.
     pub(crate) pool: Option<ConnectionPool>,
+    /// How callers come.
+    pub(crate) mode: MtlsMode,
 }
 
 /// Where a listener listens.
@@ -90,11 +95,12 @@ impl<'a> Scope<'a> {
             NodeKind::Sidecar => Ports::new(),
             NodeKind::Router => edges(catalog, intent, node, identity),
         };
-        Self {
-            inbound: inbound(catalog, intent, node, identity, sidecar),
-            edges,
-            ..Self::narrow(catalog, intent, node, identity, sidecar, services)
+        let callers_come = intent.peer_policies.modes_for(&node.namespace, &node.labels);
+        let mut inbound = inbound(catalog, intent, node, identity, sidecar);
+        for (port, inbound) in &mut inbound {
+            inbound.mode = callers_come.at(*port);
         }
+        Self { inbound, callers_come, edges, ..Self::narrow(catalog, intent, node, identity, sidecar, services) }
     }
 
     /// What concerns the upstreams of the services of `hosts`: nothing that is made of more than one service is in it,
@@ -129,6 +135,7 @@ impl<'a> Scope<'a> {
             node,
             policy: own_policy.or(intent.mesh.outbound_policy).unwrap_or(OutboundPolicy::AllowAny),
             inbound: BTreeMap::new(),
+            callers_come: PeerModes::default(),
             sidecar,
             rules: services.iter().filter_map(rule).collect(),
             services,
@@ -392,6 +399,7 @@ fn inbound(
             pool: sidecar
                 .and_then(|sidecar| sidecar.inbound_pool.clone())
                 .or_else(|| pool(intent, node, service, port)),
+            mode: MtlsMode::default(),
         });
     }
     ports
@@ -432,7 +440,8 @@ fn listed(listener: &IngressListener, node: &Node) -> Inbound {
     };
     let bind = is_bound(listener.capture, node).then(|| listener.bind.map_or(Bind::All, Bind::Address));
     let tls = listener.tls.clone();
-    Inbound { port: listener.port, protocol: listener.protocol, bind, target, service: None, tls, pool: None }
+    let mode = MtlsMode::default();
+    Inbound { port: listener.port, protocol: listener.protocol, bind, target, service: None, tls, pool: None, mode }
 }
 
 fn is_bound(capture: CaptureMode, node: &Node) -> bool {
