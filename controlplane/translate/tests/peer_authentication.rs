@@ -11,14 +11,15 @@ use std::sync::Arc;
 use xds::{Interception, Snapshot, type_url};
 
 fn policies(text: &str) -> Intent {
-    let mut all = String::new();
-    for (place, spec) in text.lines().map(|line| line.trim().split_once(' ').expect("a place and a spec")) {
+    let policy = |line: &str| {
+        let (place, spec) = line.trim().split_once(' ').expect("a place and a spec");
         let (namespace, name) = place.split_once('/').expect("a namespace and a name");
-        all += &format!(
+        format!(
             "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
              metadata: {{name: {name}, namespace: {namespace}}}\nspec: {spec}\n"
-        );
-    }
+        )
+    };
+    let all: String = text.lines().map(policy).collect();
     Intent::from_documents(&resource::parse("p.yaml", &all).expect("YAML").documents).expect("valid")
 }
 
