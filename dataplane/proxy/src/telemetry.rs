@@ -207,7 +207,7 @@ impl Telemetry {
         endpoint: Option<&Endpoint>,
         peer: Option<&WorkloadIdentity>,
     ) -> Arc<Series> {
-        let workload = endpoint.map(|endpoint| &endpoint.facts.workload);
+        let workload = endpoint.map(|endpoint| &*endpoint.facts.workload);
         let part = |of: fn(&routing::Workload) -> &Arc<str>| known(workload.map(|workload| &**of(workload)));
         let behind = endpoint.and_then(|endpoint| endpoint.facts.clusters.as_deref());
         let mut sides = Sides {

@@ -35,7 +35,7 @@ pub struct Facts {
     /// Whether it takes the mesh's mTLS.
     pub tls: bool,
     /// Which workload it is, if it is local.
-    pub workload: Workload,
+    pub workload: Arc<Workload>,
     /// The clusters that lie behind it, if it is an own gateway's address: `east,north`.
     pub clusters: Option<Arc<str>>,
 }
@@ -68,10 +68,12 @@ pub struct Workload {
 
 /// Those of a whole assignment.
 pub(crate) fn parse(assignment: &proto::ClusterLoadAssignment) -> Result<Vec<Facts>, String> {
-    let mut all = Vec::new();
+    let mut all: Vec<Facts> = Vec::with_capacity(assignment.endpoints.iter().map(|one| one.lb_endpoints.len()).sum());
     for locality in &assignment.endpoints {
         for endpoint in &locality.lb_endpoints {
-            all.push(Facts::parse(endpoint, locality.priority)?);
+            let like = all.last().map(|facts| &*facts.workload);
+            let facts = Facts::parse(endpoint, locality.priority, like)?;
+            all.push(facts);
         }
     }
     Ok(all)
@@ -82,10 +84,11 @@ pub(crate) fn parse(assignment: &proto::ClusterLoadAssignment) -> Result<Vec<Fac
 impl Facts {
     /// An endpoint that nothing is known of but where it is.
     pub(crate) fn new(target: Target) -> Self {
-        Self { target, weight: 1, priority: 0, tls: false, workload: Workload::default(), clusters: None }
+        Self { target, weight: 1, priority: 0, tls: false, workload: Arc::default(), clusters: None }
     }
 
-    fn parse(endpoint: &proto::LbEndpoint, priority: u32) -> Result<Self, String> {
+    /// `like` is the workload of another endpoint of the same service.
+    fn parse(endpoint: &proto::LbEndpoint, priority: u32, like: Option<&Workload>) -> Result<Self, String> {
         let Some(HostIdentifier::Endpoint(place)) = &endpoint.host_identifier else {
             return Err("lb_endpoints: endpoint is expected".into());
         };
@@ -95,7 +98,7 @@ impl Facts {
             weight: endpoint.load_balancing_weight.as_ref().map_or(1, |weight| weight.value).max(1),
             priority,
             tls: text("envoy.transport_socket_match", "tlsMode") == Some("istio"),
-            workload: text("istio", "workload").map(Workload::parse).unwrap_or_default(),
+            workload: text("istio", "workload").map(|text| Workload::parse(text, like).into()).unwrap_or_default(),
             clusters: text("isthmus", "cluster").map(Into::into),
         })
     }
@@ -136,10 +139,19 @@ impl fmt::Display for Target {
 // === impl Workload ===
 
 impl Workload {
-    /// Parses Istio's `NAME;NAMESPACE;APP;VERSION;CLUSTER`.
-    fn parse(text: &str) -> Self {
-        let mut parts = text.split(';').map(Arc::from);
-        let mut next = || parts.next().unwrap_or_default();
-        Self { name: next(), namespace: next(), app: next(), version: next(), cluster: next() }
+    /// Parses Istio's `NAME;NAMESPACE;APP;VERSION;CLUSTER`. What is the same as in `like` is shared with it.
+    fn parse(text: &str, like: Option<&Self>) -> Self {
+        let mut parts = text.split(';');
+        let mut next = |of: fn(&Self) -> &Arc<str>| {
+            let part = parts.next().unwrap_or_default();
+            like.map(of).filter(|known| &***known == part).cloned().unwrap_or_else(|| part.into())
+        };
+        Self {
+            name: next(|like| &like.name),
+            namespace: next(|like| &like.namespace),
+            app: next(|like| &like.app),
+            version: next(|like| &like.version),
+            cluster: next(|like| &like.cluster),
+        }
     }
 }

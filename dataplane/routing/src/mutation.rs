@@ -7,9 +7,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-/// Operations on the fields of one message.
+/// Operations on the fields of one message. Most routes have none, and there are many: nothing takes no room then.
 #[derive(Debug, Clone, Default)]
-pub struct Mutation {
+pub struct Mutation(Option<Box<Operations>>);
+
+#[derive(Debug, Clone, Default)]
+struct Operations {
     remove: Vec<HeaderName>,
     set: Vec<(HeaderName, Value)>,
     add: Vec<(HeaderName, Value)>,
@@ -57,52 +60,59 @@ enum Part {
 
 impl Mutation {
     pub(crate) fn parse(add: &[HeaderValueOption], remove: &[String]) -> Result<Self, String> {
+        if add.is_empty() && remove.is_empty() {
+            return Ok(Self::default());
+        }
         let name = |text: &str| text.parse().map_err(|_| format!("headers: {text:?} is no field's name"));
-        let mut mutation =
-            Self { remove: remove.iter().map(|text| name(text)).collect::<Result<_, _>>()?, ..Self::default() };
+        let mut made = Operations {
+            remove: remove.iter().map(|text| name(text)).collect::<Result<_, _>>()?,
+            ..Operations::default()
+        };
         for option in add {
             let header = option.header.as_ref().ok_or("headers_to_add: header is expected")?;
             let operation = (name(&header.key)?, Value::parse(&header.value)?);
             match option.append_action() {
-                HeaderAppendAction::AppendIfExistsOrAdd => mutation.add.push(operation),
-                HeaderAppendAction::OverwriteIfExistsOrAdd => mutation.set.push(operation),
-                HeaderAppendAction::AddIfAbsent => mutation.complete.push(operation),
+                HeaderAppendAction::AppendIfExistsOrAdd => made.add.push(operation),
+                HeaderAppendAction::OverwriteIfExistsOrAdd => made.set.push(operation),
+                HeaderAppendAction::AddIfAbsent => made.complete.push(operation),
                 HeaderAppendAction::OverwriteIfExists => {
                     return Err("headers_to_add: OVERWRITE_IF_EXISTS is not accepted".into());
                 }
             }
         }
-        Ok(mutation)
+        Ok(Self(Some(Box::new(made))))
     }
 
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
-        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty() && self.complete.is_empty()
+        self.0.is_none()
     }
 
     /// Whether a value is made from the request's fields.
     pub fn reads_request(&self) -> bool {
-        let all = self.set.iter().chain(&self.add).chain(&self.complete);
-        all.into_iter().any(|(_, value)| matches!(value, Value::Made(parts) if parts.iter().any(Part::is_field)))
+        let Some(operations) = &self.0 else { return false };
+        let mut all = operations.set.iter().chain(&operations.add).chain(&operations.complete);
+        all.any(|(_, value)| matches!(value, Value::Made(parts) if parts.iter().any(Part::is_field)))
     }
 
     /// Applies it to `headers`, which are the request's own unless those are given. A value that comes out empty is
     /// left out.
     pub fn apply(&self, headers: &mut HeaderMap, request: Option<&HeaderMap>, context: &Context<'_>) {
-        for name in &self.remove {
+        let Some(operations) = &self.0 else { return };
+        for name in &operations.remove {
             headers.remove(name);
         }
-        for (name, value) in &self.set {
+        for (name, value) in &operations.set {
             if let Some(value) = value.of(request.unwrap_or(headers), context) {
                 headers.insert(name, value);
             }
         }
-        for (name, value) in &self.add {
+        for (name, value) in &operations.add {
             if let Some(value) = value.of(request.unwrap_or(headers), context) {
                 headers.append(name, value);
             }
         }
-        for (name, value) in &self.complete {
+        for (name, value) in &operations.complete {
             if !headers.contains_key(name)
                 && let Some(value) = value.of(request.unwrap_or(headers), context)
             {

@@ -9,6 +9,9 @@ use crate::{Asked, Cors, Fault, Forward, Mutation, Redirect, Rejection};
 use api::envoy::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use api::envoy::envoy::config::route::v3 as proto;
 use api::envoy::envoy::extensions::filters::http::{cors::v3::CorsPolicy, fault::v3::HttpFault};
+use api::envoy::google::protobuf::Any;
+use prost::Message;
+use prost::bytes::Bytes;
 use proto::{route::Action as ProtoAction, virtual_host::TlsRequirementType};
 use std::collections::{HashMap, hash_map::Entry};
 use std::sync::Arc;
@@ -23,6 +26,20 @@ pub struct RouteTable {
     suffixes: Suffixes<Routes>,
     everything: Option<Routes>,
     ignores_port: bool,
+}
+
+/// A `RouteConfiguration` whose virtual hosts are still encoded: thousands of them, decoded all at once, would take many
+/// times the room of what is kept. Its other fields are not looked at.
+#[derive(Clone, PartialEq, Message)]
+struct Outline {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    virtual_hosts: Vec<Bytes>,
+    #[prost(bool, tag = "14")]
+    ignores_port: bool,
+    #[prost(map = "string, message", tag = "16")]
+    typed_per_filter_config: HashMap<String, Any>,
 }
 
 /// The routes of one virtual host.
@@ -44,9 +61,9 @@ pub struct Route {
     /// What happens to the answer's fields.
     pub response: Mutation,
     /// What goes wrong on purpose.
-    pub fault: Option<Fault>,
+    pub fault: Option<Box<Fault>>,
     /// Which other origins may ask.
-    pub cors: Option<Cors>,
+    pub cors: Option<Box<Cors>>,
     /// What it says of rate limits.
     pub(crate) limits: RouteLimits,
     /// Whether the upstream is told how often the request was tried (`x-envoy-attempt-count`).
@@ -79,47 +96,70 @@ pub struct Answer {
 
 impl RouteTable {
     pub(crate) fn parse(resource: &xds::Resource, limiters: &Limiters) -> Result<Self, Rejection> {
-        Self::from_proto(&message(resource)?, limiters)
+        let outline: Outline = message(resource)?;
+        let (mut table, above) =
+            Self::begin(&outline.name, outline.ignores_port, &outline.typed_per_filter_config, limiters)?;
+        for host in outline.virtual_hosts {
+            let host = proto::VirtualHost::decode(host).map_err(|error| Rejection::new(&resource.name, error))?;
+            table.add_host(&host, &above, limiters)?;
+        }
+        Ok(table)
     }
 
     pub(crate) fn from_proto(config: &proto::RouteConfiguration, limiters: &Limiters) -> Result<Self, Rejection> {
-        let mut table = Self {
-            name: config.name.as_str().into(),
-            ignores_port: config.ignore_port_in_host_matching,
-            ..Self::default()
-        };
-        let above = RouteLimits::default();
-        let for_all = RouteLimits::parse(&config.name, &[], config.typed_per_filter_config.iter(), &above, limiters);
-        let for_all = for_all.map_err(|reason| Rejection::new(&config.name, reason))?;
+        let configs = &config.typed_per_filter_config;
+        let (mut table, above) = Self::begin(&config.name, config.ignore_port_in_host_matching, configs, limiters)?;
         for host in &config.virtual_hosts {
-            let reject =
-                |reason: String| Rejection::new(&config.name, format!("virtual host {:?}: {reason}", host.name));
-            let place = format!("{}/{}", config.name, host.name);
-            let configs = host.typed_per_filter_config.iter();
-            let of_host = RouteLimits::parse(&place, &host.rate_limits, configs, &for_all, limiters).map_err(reject)?;
-            let parse = |(index, route): (usize, &proto::Route)| {
-                let forwarding = match &route.action {
-                    Some(ProtoAction::Route(action)) => &action.rate_limits[..],
-                    _ => &[],
-                };
-                let place = format!("{place}/{}/{index}", route.name);
-                let configs = route.typed_per_filter_config.iter();
-                let limits = RouteLimits::parse(&place, forwarding, configs, &of_host, limiters)?;
-                Ok(Arc::new(Route::parse(route, host.include_request_attempt_count, limits)?))
-            };
-            let all = host.routes.iter().enumerate().map(parse).collect::<Result<_, String>>().map_err(reject)?;
-            let to_https = match host.require_tls() {
-                TlsRequirementType::None => None,
-                TlsRequirementType::All | TlsRequirementType::ExternalOnly => Some(Arc::new(Route::to_https())),
-            };
-            let routes = Routes { all, to_https };
-            for domain in &host.domains {
-                if !table.add(domain, &routes) {
-                    return Err(reject(format!("domain {domain:?} stands twice")));
-                }
-            }
+            table.add_host(host, &above, limiters)?;
         }
         Ok(table)
+    }
+
+    /// A table without virtual hosts, and what it says of rate limits for all of them.
+    fn begin(
+        name: &str,
+        ignores_port: bool,
+        configs: &HashMap<String, Any>,
+        limiters: &Limiters,
+    ) -> Result<(Self, RouteLimits), Rejection> {
+        let table = Self { name: name.into(), ignores_port, ..Self::default() };
+        let for_all = RouteLimits::parse(name, &[], configs.iter(), &RouteLimits::default(), limiters);
+        Ok((table, for_all.map_err(|reason| Rejection::new(name, reason))?))
+    }
+
+    fn add_host(
+        &mut self,
+        host: &proto::VirtualHost,
+        above: &RouteLimits,
+        limiters: &Limiters,
+    ) -> Result<(), Rejection> {
+        let name = self.name.clone();
+        let reject = |reason: String| Rejection::new(&name, format!("virtual host {:?}: {reason}", host.name));
+        let place = format!("{name}/{}", host.name);
+        let configs = host.typed_per_filter_config.iter();
+        let of_host = RouteLimits::parse(&place, &host.rate_limits, configs, above, limiters).map_err(reject)?;
+        let parse = |(index, route): (usize, &proto::Route)| {
+            let forwarding = match &route.action {
+                Some(ProtoAction::Route(action)) => &action.rate_limits[..],
+                _ => &[],
+            };
+            let place = format!("{place}/{}/{index}", route.name);
+            let configs = route.typed_per_filter_config.iter();
+            let limits = RouteLimits::parse(&place, forwarding, configs, &of_host, limiters)?;
+            Ok(Arc::new(Route::parse(route, host.include_request_attempt_count, limits)?))
+        };
+        let all = host.routes.iter().enumerate().map(parse).collect::<Result<_, String>>().map_err(reject)?;
+        let to_https = match host.require_tls() {
+            TlsRequirementType::None => None,
+            TlsRequirementType::All | TlsRequirementType::ExternalOnly => Some(Arc::new(Route::to_https())),
+        };
+        let routes = Routes { all, to_https };
+        for domain in &host.domains {
+            if !self.add(domain, &routes) {
+                return Err(reject(format!("domain {domain:?} stands twice")));
+            }
+        }
+        Ok(())
     }
 
     fn add(&mut self, domain: &str, routes: &Routes) -> bool {
@@ -214,9 +254,9 @@ impl Route {
         for (filter, config) in &route.typed_per_filter_config {
             let wrong = |error: prost::DecodeError| format!("typed_per_filter_config: {filter}: {error}");
             if let Some(found) = unpack::<HttpFault>(config) {
-                fault = Some(Fault::parse(&found.map_err(wrong)?)?);
+                fault = Some(Box::new(Fault::parse(&found.map_err(wrong)?)?));
             } else if let Some(found) = unpack::<CorsPolicy>(config) {
-                cors = Some(Cors::parse(&found.map_err(wrong)?)?);
+                cors = Some(Box::new(Cors::parse(&found.map_err(wrong)?)?));
             } else if !is_limit(config) {
                 let known = "fault, cors and local_ratelimit are";
                 return Err(format!("typed_per_filter_config: {filter:?} is not known: {known}"));
