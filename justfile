@@ -19,6 +19,11 @@ traffic:
 e2e:
     tests/e2e/run
 
+# What our sidecar holds in memory beside Envoy (named by ENVOY) with 10 and with 1,000 services: at most half of it.
+memory:
+    cargo build --release --locked
+    python3 tests/peers/memory.py target/release/isthmus 0.5
+
 # The criterion benches of the pure crates.
 bench:
     cargo bench -p isthmus-routing -p isthmus-translate -p isthmus-registry --benches

@@ -32,8 +32,8 @@ def main(binary, envoy, limit):
             home = pathlib.Path(home)
             control_plane = mesh.control_plane(binary, home, resources(count))
             with ending(control_plane):
-                ours = of_sidecar(binary, home)
-                agent, theirs = of_envoy(binary, home, envoy)
+                ours = of_sidecar(binary, home, count)
+                agent, theirs = of_envoy(binary, home, envoy, count)
         for kind in ("RSS", "PSS"):
             rows.append((count, kind, ours[kind], theirs[kind], agent[kind]))
             passed = passed and ours[kind] <= limit * theirs[kind]
@@ -81,16 +81,18 @@ spec:
 """
 
 
-def of_sidecar(binary, home):
+def of_sidecar(binary, home, count):
     """What our sidecar holds once it has everything."""
     settings = settings_of(binary, home, "ours", "127.97.3.1")
     process = mesh.start(binary, home, "sidecar", "ours", "127.97.3.1", {**settings, "workers": 2})
     with ending(process):
-        answered("http://127.97.3.1:15021/healthz/ready")
+        # It is ready when all that it asked for has come.
+        until("the sidecar", lambda: ask("http://127.97.3.1:15021/healthz/ready"))
+        until("its upstreams", lambda: told("ours") >= count)
         return settled(process.pid)
 
 
-def of_envoy(binary, home, envoy):
+def of_envoy(binary, home, envoy, count):
     """What the agent and its Envoy hold once Envoy has everything."""
     settings = settings_of(binary, home, "envoy", "127.97.4.1")
     settings |= {
@@ -101,7 +103,8 @@ def of_envoy(binary, home, envoy):
     }
     process = mesh.start(binary, home, "agent", "envoy", "127.97.4.1", settings)
     with ending(process):
-        answered("http://127.97.4.1:15000/ready")
+        until("Envoy", lambda: ask("http://127.97.4.1:15000/ready"))
+        until("its upstreams", lambda: active("http://127.97.4.1:15000/stats?filter=active_clusters") >= count)
         threads = pathlib.Path(f"/proc/{process.pid}/task").iterdir()
         children = [child for thread in threads for child in (thread / "children").read_text().split()]
         assert len(children) == 1, f"the agent has one child, not {children}"
@@ -125,17 +128,32 @@ def ending(process):
         process.wait(mesh.PATIENCE)
 
 
-def answered(url):
-    """Waits for an answer of 200."""
+def until(what, check):
+    """Waits until it holds; nobody listening counts as no."""
     deadline = time.monotonic() + mesh.PATIENCE
     while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
+        with contextlib.suppress(OSError):
+            if check():
                 return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+        assert time.monotonic() < deadline, f"it never came: {what}"
+        time.sleep(0.1)
+
+
+def ask(url):
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return answer.read().decode() or "nothing"
+
+
+def told(name):
+    """How many upstreams the control plane has told the proxy of this name."""
+    proxies = ask(f"http://{mesh.CONTROL_PLANE}:15000/inspect/proxies").splitlines()
+    line = next((line for line in proxies if f"~{name}." in line and " current " in line), "")
+    return sum(int(field[len("cds=") :]) for field in line.split() if field.startswith("cds="))
+
+
+def active(url):
+    """What Envoy's statistic says."""
+    return int(ask(url).rsplit(":", 1)[1])
 
 
 def settled(pid):
