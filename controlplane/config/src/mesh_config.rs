@@ -30,6 +30,8 @@ pub struct MeshConfig {
     pub detection_timeout: Option<Duration>,
     /// The namespace whose resources are for the whole mesh; `istio-system` if absent.
     pub root_namespace: Option<Namespace>,
+    /// Who sees a service that does not say.
+    pub service_export: DefaultExport,
     /// Who sees a VirtualService that does not say.
     pub virtual_service_export: DefaultExport,
     /// Who sees a DestinationRule that does not say.
@@ -56,7 +58,6 @@ const ELSEWHERE: &[&str] = &[
     "certificates",
     "configSources",
     "defaultProviders",
-    "defaultServiceExportTo",
     "disableEnvoyListenerLog",
     "discoverySelectors",
     "dnsRefreshRate",
@@ -88,6 +89,7 @@ const FIELDS: &[&str] = &[
     "defaultConfig",
     "defaultDestinationRuleExportTo",
     "defaultHttpRetryPolicy",
+    "defaultServiceExportTo",
     "defaultVirtualServiceExportTo",
     "h2UpgradePolicy",
     "inboundTrafficPolicy",
@@ -149,6 +151,7 @@ impl MeshConfig {
                 .duration(Duration::ZERO)?
                 .filter(|t| !t.is_zero()),
             root_namespace: namespace(&fields.get("rootNamespace"))?,
+            service_export: export(&fields.get("defaultServiceExportTo"))?,
             virtual_service_export: export(&fields.get("defaultVirtualServiceExportTo"))?,
             destination_rule_export: export(&fields.get("defaultDestinationRuleExportTo"))?,
         })
@@ -198,6 +201,14 @@ fn export(at: &Field<'_>) -> Result<DefaultExport, ResourceError> {
 // === impl DefaultExport ===
 
 impl DefaultExport {
+    /// Whether workloads of `asking` see what `namespace` has.
+    pub fn includes(&self, namespace: &Namespace, asking: &Namespace) -> bool {
+        match self {
+            Self::All => true,
+            Self::Namespaces(named, own) => named.contains(asking) || (*own && namespace == asking),
+        }
+    }
+
     /// Who sees a resource in `namespace`.
     pub(crate) fn of(&self, namespace: &Namespace) -> Visibility {
         match self {

@@ -7,7 +7,7 @@ use config::{
     IngressListener, Intent, MtlsMode, OutboundPolicy, PeerModes, PortPolicy, Server, ServerTls, Sidecar, Subset,
     VirtualService,
 };
-use model::{Address, Catalog, Endpoint, Host, Locality, Port, Protocol, Service, Visibility, WorkloadIdentity};
+use model::{Address, Catalog, Endpoint, Host, Locality, Port, Protocol, Service, WorkloadIdentity};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -90,7 +90,7 @@ impl<'a> Scope<'a> {
         identity: &'a WorkloadIdentity,
     ) -> Self {
         let sidecar = sidecar(intent, node);
-        let services = visible(catalog.services.values(), node, sidecar);
+        let services = visible(catalog.services.values(), intent, node, sidecar);
         let edges = match node.kind {
             NodeKind::Sidecar => Ports::new(),
             NodeKind::Router => edges(catalog, intent, node, identity),
@@ -113,7 +113,7 @@ impl<'a> Scope<'a> {
         hosts: impl Iterator<Item = &'a Host>,
     ) -> Self {
         let sidecar = sidecar(intent, node);
-        let services = visible(hosts.flat_map(|host| catalog.by_host(host)), node, sidecar);
+        let services = visible(hosts.flat_map(|host| catalog.by_host(host)), intent, node, sidecar);
         Self::narrow(catalog, intent, node, identity, sidecar, services)
     }
 
@@ -277,9 +277,6 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Who sees a service that does not say so itself.
-const DEFAULT_VISIBILITY: Visibility = Visibility::All;
-
 /// The Sidecar resource that `node` follows.
 fn sidecar<'a>(intent: &'a Intent, node: &Node) -> Option<&'a Sidecar> {
     match node.kind {
@@ -290,22 +287,27 @@ fn sidecar<'a>(intent: &'a Intent, node: &Node) -> Option<&'a Sidecar> {
 
 /// The services that `node` sees.
 pub(crate) fn visible_to<'a>(catalog: &'a Catalog, intent: &Intent, node: &Node) -> Vec<&'a Service> {
-    visible(catalog.services.values(), node, sidecar(intent, node))
+    visible(catalog.services.values(), intent, node, sidecar(intent, node))
 }
 
 /// Those of `services` that `node` sees: those that are meant for its namespace, and that its Sidecar resource lets it
 /// see. Where several namespaces declare one host, the node's own wins, then the first.
 fn visible<'a>(
     services: impl Iterator<Item = &'a Arc<Service>>,
+    intent: &Intent,
     node: &Node,
     sidecar: Option<&Sidecar>,
 ) -> Vec<&'a Service> {
     let patterns = || sidecar.iter().flat_map(|sidecar| &sidecar.egress).flat_map(|listener| &listener.hosts);
     let sees_all = sidecar.is_none_or(|sidecar| sidecar.egress.is_empty());
+    let is_shown = |service: &Service| match &service.visibility {
+        Some(visibility) => visibility.includes(&node.namespace),
+        None => intent.mesh.service_export.includes(&service.key.namespace, &node.namespace),
+    };
     let mut by_host: BTreeMap<&Host, &Service> = BTreeMap::new();
     for service in services {
         let key = &service.key;
-        if !service.visibility.as_ref().unwrap_or(&DEFAULT_VISIBILITY).includes(&node.namespace) {
+        if !is_shown(service) {
             continue;
         }
         if !sees_all && !patterns().any(|pattern| pattern.matches(key, &node.namespace)) {
