@@ -251,6 +251,12 @@ pub struct AgentProcess {
     pub state_of_the_world: bool,
     /// The Envoy binary.
     pub envoy: PathBuf,
+    /// Envoy's worker threads; one for each core if 0.
+    #[serde(default = "two")]
+    pub workers: usize,
+    /// Variables of Envoy's environment, beside the agent's own.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
     /// Where the bootstrap and the socket are kept.
     pub directory: PathBuf,
     /// Envoy's admin address; a loopback address.
@@ -311,6 +317,10 @@ fn forget_after() -> u64 {
 
 fn one() -> usize {
     1
+}
+
+fn two() -> usize {
+    2
 }
 
 fn redirect() -> String {

@@ -3,6 +3,7 @@
 use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 use tokio::process::{Child, Command};
@@ -12,13 +13,26 @@ const RESTART: Duration = Duration::from_millis(500);
 /// How long Envoy may take to leave after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Keeps `binary` running with the bootstrap at `config` until `shutdown`, and then ends it.
+/// How Envoy is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Program<'a> {
+    /// The binary.
+    pub binary: &'a Path,
+    /// The bootstrap.
+    pub config: &'a Path,
+    /// Worker threads; one for each core if 0.
+    pub workers: usize,
+    /// Variables of its environment, beside the agent's own.
+    pub environment: &'a BTreeMap<String, String>,
+}
+
+/// Keeps `program` running until `shutdown`, and then ends it.
 ///
 /// # Errors
 /// If it cannot be started at all.
-pub async fn keep_running(binary: &Path, config: &Path, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn keep_running(program: Program<'_>, shutdown: CancellationToken) -> anyhow::Result<()> {
     loop {
-        let mut child = start(binary, config)?;
+        let mut child = start(program)?;
         tokio::select! {
             () = shutdown.cancelled() => return end(child).await,
             status = child.wait() => tracing::warn!(status = ?status, "Envoy ended; starting it again"),
@@ -30,15 +44,20 @@ pub async fn keep_running(binary: &Path, config: &Path, shutdown: CancellationTo
     }
 }
 
-fn start(binary: &Path, config: &Path) -> anyhow::Result<Child> {
-    Command::new(binary)
+fn start(program: Program<'_>) -> anyhow::Result<Child> {
+    let mut command = Command::new(program.binary);
+    if program.workers > 0 {
+        command.arg("--concurrency").arg(program.workers.to_string());
+    }
+    command
         .arg("--config-path")
-        .arg(config)
-        .args(["--concurrency", "2", "--disable-hot-restart", "--log-level", "warning"])
+        .arg(program.config)
+        .args(["--disable-hot-restart", "--log-level", "warning"])
+        .envs(program.environment)
         // Should we be killed, nobody would end it: the runtime does, when this handle is dropped.
         .kill_on_drop(true)
         .spawn()
-        .with_context(|| format!("envoy: run {}", binary.display()))
+        .with_context(|| format!("envoy: run {}", program.binary.display()))
 }
 
 async fn end(mut child: Child) -> anyhow::Result<()> {

@@ -10,5 +10,5 @@ mod envoy;
 mod sds;
 
 pub use bootstrap::Bootstrap;
-pub use envoy::keep_running;
+pub use envoy::{Program, keep_running};
 pub use sds::serve as serve_secrets;

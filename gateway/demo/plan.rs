@@ -213,6 +213,8 @@ impl Draft<'_> {
                     envoy: envoy.clone(),
                     directory: self.home.join(&name),
                     envoy_admin: SocketAddr::new(workload.address, 15000),
+                    workers: 2,
+                    environment: BTreeMap::new(),
                     envoy_metrics: SocketAddr::new(workload.address, 15090),
                 };
                 self.role("agent", &name, &settings)

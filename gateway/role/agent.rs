@@ -2,7 +2,7 @@
 
 use super::enrol::{self, control_plane_identity};
 use super::proxy;
-use crate::agent::{Bootstrap, keep_running, serve_secrets};
+use crate::agent::{Bootstrap, Program, keep_running, serve_secrets};
 use crate::settings::AgentProcess;
 use crate::telemetry::{self, Readiness};
 use anyhow::Context;
@@ -78,7 +78,8 @@ pub async fn agent(settings: AgentProcess, shutdown: CancellationToken) -> anyho
     let client = ClientSettings::from(Mode::Delta);
     let feeding = tokio::spawn(xds::run_with_health(connect, asking, client, sink, health, shutdown.clone()));
     readiness.set();
-    keep_running(&settings.envoy, &file, shutdown).await?;
+    let (workers, environment) = (settings.workers, &settings.environment);
+    keep_running(Program { binary: &settings.envoy, config: &file, workers, environment }, shutdown).await?;
     secrets.await.context("the secrets' server")??;
     feeding.await.context("the xDS client")?;
     if let Some(names) = names {

@@ -193,6 +193,8 @@ impl Cluster {
             envoy: self.logging(envoy, &log)?,
             directory: self.home.join(&workload.name),
             envoy_admin: workload.admin(),
+            workers: 2,
+            environment: BTreeMap::new(),
             envoy_metrics: SocketAddr::new(workload.address, 15090),
         };
         tasks.start(&self.role(&workload.name), |until| role::agent(settings, until));

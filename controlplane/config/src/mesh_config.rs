@@ -224,8 +224,14 @@ impl DefaultExport {
 fn default_config(at: &Field<'_>, source: &mut Source) -> Result<(), ResourceError> {
     for (name, member) in at.members()? {
         match name {
-            "concurrency" | "drainDuration" | "terminationDrainDuration" => {
-                source.warn(&member, "set where a proxy is started: in the settings of the sidecar or the agent");
+            "concurrency" => {
+                source.warn(
+                    &member,
+                    "set where a proxy is started: `workers` in the settings of the sidecar or the agent",
+                );
+            }
+            "drainDuration" | "terminationDrainDuration" => {
+                source.warn(&member, "set where a proxy is started: `proxy.drainMs` in the settings of the sidecar");
             }
             _ => source.warn(&member, "not honoured"),
         }

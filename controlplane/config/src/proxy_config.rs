@@ -16,8 +16,11 @@ pub(crate) fn check(document: &Document, spec: &Node, source: &mut Source) -> Re
         return Err(image.refuse("default, debug or distroless"));
     }
     for (name, instead) in [
-        ("concurrency", "set where a proxy is started: in the settings of the sidecar or the agent"),
-        ("environmentVariables", "not honoured: set them where the proxy is started"),
+        ("concurrency", "set where a proxy is started: `workers` in the settings of the sidecar or the agent"),
+        (
+            "environmentVariables",
+            "set where a proxy is started: `environment` in the settings of the agent; our own proxy has none",
+        ),
         ("image", "not honoured: nothing is injected here"),
     ] {
         if fields.get(name).is_present() {
