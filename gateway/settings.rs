@@ -72,6 +72,9 @@ pub struct RegistrySettings {
     /// The other clusters.
     #[serde(default)]
     pub peers: Vec<PeerSettings>,
+    /// How long no gateway of a peer may be alive in the store before the peer is suspect, in seconds.
+    #[serde(default = "suspect_after")]
+    pub suspect_after_seconds: u64,
     /// How long a peer is remembered after both its signals were lost, in seconds.
     #[serde(default = "forget_after")]
     pub forget_after_seconds: u64,
@@ -309,6 +312,10 @@ impl WorkloadSettings {
     pub fn namespace(&self) -> anyhow::Result<Namespace> {
         self.namespace.parse().context("workload.namespace")
     }
+}
+
+fn suspect_after() -> u64 {
+    15
 }
 
 fn forget_after() -> u64 {

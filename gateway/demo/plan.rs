@@ -242,6 +242,7 @@ impl Draft<'_> {
             registry_key: self.files.registry_key.clone(),
             store: Some(StoreSettings { endpoints: vec![self.store.to_owned()], tls: None }),
             peers: self.peers.clone(),
+            suspect_after_seconds: 15,
             forget_after_seconds: 3600,
         }
     }

@@ -45,6 +45,7 @@ pub(super) async fn open(
         directory: settings.resources.clone(),
         peers: settings.peers.clone(),
         own_bundle,
+        suspect_after: Duration::from_secs(settings.suspect_after_seconds),
         forget_after: Duration::from_secs(settings.forget_after_seconds),
         limits: Limits::default(),
         check: Arc::new(Intent::check),

@@ -225,6 +225,7 @@ impl Cluster {
             registry_key: self.files.registry_key.clone(),
             store,
             peers: self.peers.clone(),
+            suspect_after_seconds: 15,
             forget_after_seconds: 3600,
         }
     }

@@ -28,6 +28,18 @@ pub enum Write {
     Tombstone(Target, ServiceKey),
 }
 
+// === impl Write ===
+
+impl Write {
+    /// Where it is written.
+    pub fn into_at(self) -> (Target, ServiceKey) {
+        match self {
+            Self::Put(target, export) => (target, export.key),
+            Self::Tombstone(target, key) => (target, key),
+        }
+    }
+}
+
 /// The most characters of a group's id that come from label values.
 const PREFIX: usize = 54;
 

@@ -67,6 +67,21 @@ impl Default for Settings {
     }
 }
 
+// === impl Verdict ===
+
+impl Verdict {
+    /// One word for it: `live`, `suspect`, `unreachable`, `stale` or `removed`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kept(PeerHealth::Live) => "live",
+            Self::Kept(PeerHealth::Suspect) => "suspect",
+            Self::Kept(PeerHealth::Unreachable) => "unreachable",
+            Self::Kept(PeerHealth::Stale) => "stale",
+            Self::Removed => "removed",
+        }
+    }
+}
+
 // === impl State ===
 
 impl State {
@@ -102,6 +117,18 @@ impl State {
             (false, true) => PeerHealth::Unreachable,
             (true, true) => PeerHealth::Stale,
         })
+    }
+
+    /// Why the verdict is `verdict`, in words.
+    pub fn reason(&self, verdict: Verdict) -> &'static str {
+        match verdict {
+            Verdict::Kept(PeerHealth::Live) => "its gateways are alive in the store, and one of them answers",
+            Verdict::Kept(PeerHealth::Suspect) => "no gateway of it has been alive in the store for suspectAfter",
+            Verdict::Kept(PeerHealth::Unreachable) => "all own gateways report that none of its gateways answers",
+            Verdict::Kept(PeerHealth::Stale) => "neither is it alive in the store, nor does a gateway of it answer",
+            Verdict::Removed if self.left => "it has left",
+            Verdict::Removed => "nothing has been heard of it, by either way, for forgetAfter",
+        }
     }
 
     /// When the verdict next changes by time alone, if nothing else happens; always after `now`.

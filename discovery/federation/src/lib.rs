@@ -3,3 +3,8 @@
 pub mod election;
 pub mod export;
 pub mod health;
+pub mod high_water;
+pub mod liveness;
+pub mod offers;
+pub mod peer;
+pub mod publisher;

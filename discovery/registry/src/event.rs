@@ -1,8 +1,8 @@
 //! What can happen to the registry.
 
 use crate::address::Slot;
-use crate::merge::Exports;
 use crate::status::FileView;
+pub(crate) use federation::offers::View as PeerView;
 use model::{ClusterId, Gateway, Host, Path};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -39,23 +39,6 @@ pub enum GatewayEvent {
         /// Its name.
         name: Arc<str>,
     },
-}
-
-/// A peer as the store shows it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct PeerView {
-    /// What it offers.
-    pub(crate) exports: Arc<Exports>,
-    /// Its gateways that are, or were last, alive.
-    pub(crate) gateways: BTreeMap<Arc<str>, Vec<String>>,
-    /// How many of them are alive now.
-    pub(crate) alive: usize,
-    /// Whether everything has been read once.
-    pub(crate) read: bool,
-    /// Whether everything is being watched now.
-    pub(crate) watched: bool,
-    /// Refused records, by reason.
-    pub(crate) rejected: BTreeMap<&'static str, u64>,
 }
 
 // === impl GatewayEvent ===

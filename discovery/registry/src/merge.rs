@@ -6,6 +6,7 @@
 
 use crate::address::Slot;
 use crate::status::{Conflict, Origin};
+use federation::offers::Exports;
 use model::{
     Address, Cluster, ClusterId, Endpoint, Host, Location, Namespace, Peer, Port, Protocol, Resolution, Service,
     ServiceExport, ServiceImport, ServiceKey, TrustDomain, WorkloadIdentity,
@@ -13,9 +14,6 @@ use model::{
 use resource::{Document, Resource, ServiceEntry, WorkloadEntry};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-
-/// What a peer offers, by service.
-pub(crate) type Exports = BTreeMap<ServiceKey, Arc<ServiceExport>>;
 
 /// A peer as merge sees it.
 #[derive(Debug, Clone)]

@@ -1,5 +1,6 @@
 //! What the registry counts.
 
+use federation::peer::Transition;
 use model::ClusterId;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -15,6 +16,8 @@ pub struct Metrics {
     pub(crate) conflicts: Gauge,
     pub(crate) record_age: Family<Peer, Gauge>,
     pub(crate) rejected: Family<Rejection, Counter>,
+    pub(crate) health: Family<Health, Gauge>,
+    pub(crate) transitions: Family<Change, Counter>,
     pub(crate) lag: Histogram,
 }
 
@@ -31,6 +34,21 @@ pub(crate) struct Rejection {
     pub(crate) reason: &'static str,
 }
 
+/// The labels of a peer's health.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Health {
+    pub(crate) cluster: String,
+    pub(crate) health: &'static str,
+}
+
+/// The labels of a change of a peer's health.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Change {
+    pub(crate) cluster: String,
+    pub(crate) from: &'static str,
+    pub(crate) to: &'static str,
+}
+
 /// Seconds: from one poll of a fast loop to the slowest that is still service.
 const LAG: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
 
@@ -45,6 +63,8 @@ impl Metrics {
             conflicts: Gauge::default(),
             record_age: Family::default(),
             rejected: Family::default(),
+            health: Family::default(),
+            transitions: Family::default(),
             lag: Histogram::new(LAG),
         };
         let registry = registry.sub_registry_with_prefix("isthmus_registry");
@@ -61,8 +81,17 @@ impl Metrics {
             metrics.record_age.clone(),
         );
         registry.register("rejected_records", "Records of peers that were refused", metrics.rejected.clone());
+        registry.register("peer_health", "1 for the health that a peer has now", metrics.health.clone());
+        registry.register("peer_transitions", "Changes of a peer's health", metrics.transitions.clone());
         registry.register("lag_seconds", "From an event's arrival to the catalog that shows it", metrics.lag.clone());
         metrics
+    }
+
+    pub(crate) fn transition(&self, cluster: &ClusterId, transition: &Transition) {
+        let (cluster, from, to) = (cluster.to_string(), transition.from.as_str(), transition.to.as_str());
+        self.health.get_or_create(&Health { cluster: cluster.clone(), health: from }).set(0);
+        self.health.get_or_create(&Health { cluster: cluster.clone(), health: to }).set(1);
+        self.transitions.get_or_create(&Change { cluster, from, to }).inc();
     }
 
     pub(crate) fn reject(&self, cluster: &ClusterId, reason: &'static str, count: u64) {

@@ -15,6 +15,7 @@ use crate::source::workload::Registrar;
 use crate::source::{file, peer, presence};
 use crate::writer::{Outlets, Writer};
 use crate::{Metrics, RegistryError, Settings, Status};
+use federation::health;
 use model::Catalog;
 use resource::Document;
 use std::sync::Arc;
@@ -69,7 +70,8 @@ impl Registry {
 
         let own = (settings.cluster.clone(), settings.own_bundle.clone());
         let outlets = Outlets { catalog, documents, status, wishes };
-        let mut writer = Writer::new(own.0, own.1, &peers, settings.forget_after, (metrics.clone(), outlets), now);
+        let health = health::Settings { suspect_after: settings.suspect_after, forget_after: settings.forget_after };
+        let mut writer = Writer::new(own.0, own.1, &peers, health, (metrics.clone(), outlets), now);
         let limits = (settings.limits.file, settings.limits.files);
         let mut directory = Directory::new(settings.directory.clone(), limits, settings.check.clone());
         directory.read();

@@ -22,6 +22,8 @@ pub struct Settings {
     pub peers: Vec<PeerSettings>,
     /// The roots of the own trust domain.
     pub own_bundle: TrustBundle,
+    /// How long no gateway of a peer may be alive in the store before the peer is suspect. 15 s.
+    pub suspect_after: Duration,
     /// How long both signals of a peer must be lost before what it offered is forgotten, and how long an address stays
     /// taken after its host is gone. 1 hour.
     pub forget_after: Duration,
@@ -107,6 +109,7 @@ impl Settings {
             directory,
             peers: Vec::new(),
             own_bundle,
+            suspect_after: Duration::from_secs(15),
             forget_after: Duration::from_hours(1),
             limits: Limits::default(),
             check: Arc::new(|_| Ok(())),

@@ -8,8 +8,8 @@ use crate::registrations;
 use crate::settings::PeerKeys;
 use crate::source::address::Wishes;
 use crate::status::{Conflict, FileView, PeerStatus, Status, WorkloadStatus};
-use federation::health::{self, Verdict};
-use model::{Catalog, Cluster, ClusterId, Gateway, Host, Path, Peer, PeerHealth, TrustBundle};
+use federation::{health, peer};
+use model::{Catalog, Cluster, ClusterId, Gateway, Host, Peer, TrustBundle};
 use resource::Document;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,11 +45,7 @@ pub(crate) struct Outlets {
 
 struct PeerState {
     cluster: Cluster,
-    view: PeerView,
-    health: health::State,
-    verdict: Verdict,
-    /// When the store was last known to be watched.
-    vouched: Option<Instant>,
+    known: peer::Peer,
 }
 
 // === impl Writer ===
@@ -59,7 +55,7 @@ impl Writer {
         cluster: Cluster,
         own_bundle: TrustBundle,
         peers: &BTreeMap<ClusterId, PeerKeys>,
-        forget_after: std::time::Duration,
+        health: health::Settings,
         (metrics, outlets): (Metrics, Outlets),
         now: Instant,
     ) -> Self {
@@ -67,13 +63,13 @@ impl Writer {
         Self {
             cluster: Arc::new(cluster),
             bundles: bundles.map(|bundle| (bundle.trust_domain.clone(), bundle)).collect(),
-            health: health::Settings { forget_after, ..health::Settings::default() },
+            health,
             files: FileView::default(),
             registered: Vec::new(),
             workload_status: Vec::new(),
             peers: peers.iter().map(|(id, keys)| (id.clone(), PeerState::new(&keys.cluster, now))).collect(),
             gateways: BTreeMap::new(),
-            allocator: Allocator::new(forget_after),
+            allocator: Allocator::new(health.forget_after),
             gone: BTreeSet::new(),
             conflicts: Vec::new(),
             metrics,
@@ -95,7 +91,8 @@ impl Writer {
     pub(crate) fn gateway(&mut self, event: GatewayEvent, now: Instant) -> bool {
         let changed = event.apply(&mut self.gateways);
         for (id, peer) in &mut self.peers {
-            peer.paths(self.gateways.values().map(|gateway| gateway.paths.get(id).copied().unwrap_or_default()), now);
+            let paths = self.gateways.values().map(|gateway| gateway.paths.get(id).copied().unwrap_or_default());
+            peer.known.step(peer::Event::Paths(paths.collect()), now);
         }
         changed
     }
@@ -176,16 +173,7 @@ impl Writer {
     }
 
     fn peer(&mut self, id: &ClusterId, view: PeerView, now: Instant) -> bool {
-        let Some(peer) = self.peers.get_mut(id) else { return false };
-        let is_seen = view.watched && view.alive > 0;
-        let event = if is_seen { health::Event::ControlSeen } else { health::Event::ControlLost };
-        peer.health = peer.health.step(event, now);
-        if view.watched || peer.view.watched {
-            peer.vouched = Some(now);
-        }
-        let changed = !Arc::ptr_eq(&peer.view.exports, &view.exports) || peer.view.gateways != view.gateways;
-        peer.view = view;
-        changed
+        self.peers.get_mut(id).is_some_and(|peer| peer.known.step(peer::Event::View(view), now))
     }
 
     fn workloads(&mut self, workloads: &[Workload]) -> bool {
@@ -214,12 +202,11 @@ impl Writer {
     fn judge(&mut self, now: Instant) -> bool {
         let mut changed = false;
         for (id, peer) in &mut self.peers {
-            let verdict = peer.health.verdict(&self.health, now);
-            if verdict != peer.verdict {
-                tracing::info!(peer = %id, from = ?peer.verdict, to = ?verdict, "a peer's health changed");
-                peer.verdict = verdict;
-                changed = true;
-            }
+            let Some(transition) = peer.known.judge(&self.health, now) else { continue };
+            let (from, to) = (transition.from.as_str(), transition.to.as_str());
+            tracing::info!(peer = %id, from, to, reason = transition.reason, "a peer's health changed");
+            self.metrics.transition(id, &transition);
+            changed = true;
         }
         changed
     }
@@ -250,53 +237,26 @@ fn replace<T: PartialEq>(outlet: &watch::Sender<Arc<T>>, value: T) {
 
 impl PeerState {
     fn new(cluster: &Cluster, now: Instant) -> Self {
-        Self {
-            cluster: cluster.clone(),
-            view: PeerView::default(),
-            health: health::State::new(now),
-            verdict: Verdict::Kept(PeerHealth::Live),
-            vouched: None,
-        }
-    }
-
-    /// The data path is lost when all the own gateways say so, and back when one of them says so. A gateway that is
-    /// gone, or has not tried yet, says nothing.
-    fn paths(&mut self, paths: impl Iterator<Item = Path>, now: Instant) {
-        let paths: Vec<Path> = paths.collect();
-        if paths.contains(&Path::Connected) {
-            self.health = self.health.step(health::Event::PathRestored, now);
-        } else if !paths.is_empty() && paths.iter().all(|path| *path == Path::Unreachable) {
-            self.health = self.health.step(health::Event::PathLost, now);
-        }
-    }
-
-    fn health(&self) -> PeerHealth {
-        match self.verdict {
-            Verdict::Kept(health) => health,
-            Verdict::Removed => PeerHealth::Stale,
-        }
-    }
-
-    fn is_forgotten(&self) -> bool {
-        self.verdict == Verdict::Removed
+        Self { cluster: cluster.clone(), known: peer::Peer::new(now) }
     }
 
     fn input(&self) -> PeerInput {
-        let peer = Peer { cluster: self.cluster.clone(), gateways: self.view.gateways.clone(), health: self.health() };
-        PeerInput { peer, exports: self.view.exports.clone(), forgotten: self.is_forgotten() }
+        let (gateways, health) = (self.known.view().gateways.clone(), self.known.health());
+        let peer = Peer { cluster: self.cluster.clone(), gateways, health };
+        PeerInput { peer, exports: self.known.view().exports.clone(), forgotten: self.known.is_removed() }
     }
 
     fn status(&self, now: Instant) -> PeerStatus {
-        let age = self.vouched.map(|at| now.saturating_duration_since(at).as_secs());
+        let view = self.known.view();
         PeerStatus {
-            health: self.health(),
-            read: self.view.read,
-            watched: self.view.watched,
-            gateways_alive: self.view.alive,
-            services: self.view.exports.len(),
-            age_seconds: if self.view.watched { Some(0) } else { age },
-            rejected: self.view.rejected.clone(),
-            forgotten: self.is_forgotten(),
+            health: self.known.health(),
+            read: view.read,
+            watched: view.watched,
+            gateways_alive: view.alive,
+            services: view.exports.len(),
+            age_seconds: self.known.age_seconds(now),
+            rejected: view.rejected.clone(),
+            forgotten: self.known.is_removed(),
         }
     }
 }

@@ -248,7 +248,9 @@ impl Store {
 
     async fn as_leader(&self, leadership: &Leadership, operation: TxnOp) -> Result<i64, StoreError> {
         let held = Compare::create_revision(leadership.key(), CompareOp::Equal, leadership.create_revision());
-        let txn = Txn::new().when([held]).and_then([operation]);
+        // A store that was restored from a backup counts its revisions anew, and may give a later leader ours.
+        let ours = Compare::lease(leadership.key(), CompareOp::Equal, leadership.lease());
+        let txn = Txn::new().when([held, ours]).and_then([operation]);
         let txn = &txn;
         let response = self.call("write", |client| async move { client.kv_client().txn(txn.clone()).await }).await?;
         if !response.succeeded() {

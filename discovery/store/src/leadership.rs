@@ -106,6 +106,11 @@ impl Leadership {
         self.create_revision
     }
 
+    /// The lease under which we lead; its id is drawn at random.
+    pub(crate) fn lease(&self) -> i64 {
+        self.lease.id()
+    }
+
     /// Whether it may be over. It surely is when a write was answered with [`StoreError::NotLeader`].
     pub fn is_lost(&self) -> bool {
         self.lease.is_lost()

@@ -8,7 +8,6 @@ mod backoff;
 mod client;
 pub mod embedded;
 mod error;
-mod high_water;
 mod key;
 mod leadership;
 mod lease;
@@ -17,9 +16,14 @@ mod watch;
 
 pub use client::{ClientSettings, Creation, Entry, Listing, Store, StoreTls};
 pub use error::StoreError;
-pub use high_water::{HighWater, Stale};
+pub use federation::high_water::Position;
 pub use key::{Key, KeyKind, ROOT, cluster_prefix};
 pub use leadership::Leadership;
 pub use lease::Lease;
-pub use record::{Payload, Position, RECORD_BYTES, Record, RecordError, Workload, WorkloadHealth};
+pub use record::{Payload, RECORD_BYTES, Record, RecordError, Workload, WorkloadHealth};
 pub use watch::{Change, Changes, Loss};
+
+/// The greatest position seen of every key of the store.
+pub type HighWater = federation::high_water::HighWater<Key>;
+/// Why a verified record is not to be applied.
+pub type Stale = federation::high_water::Stale<Key>;

@@ -13,10 +13,10 @@ pub use workload::{Workload, WorkloadHealth};
 
 use crate::Key;
 use api::isthmus::{RecordBody, SignedRecord};
+use federation::high_water::{Position, Positioned};
 use identity::{RegistryKey, RegistryPublicKey};
 use model::{ClusterUid, Invalid, ServiceExport};
 use prost::Message;
-use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -34,15 +34,6 @@ pub struct Record {
     pub position: Position,
     /// What it says.
     pub payload: Payload,
-}
-
-/// The order of a cluster's writes: by epoch, which grows with every election, then by sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Position {
-    /// Whose writes: the election's.
-    pub epoch: u64,
-    /// Which of them.
-    pub sequence: u64,
 }
 
 /// What a record says.
@@ -104,19 +95,11 @@ pub enum RecordError {
     Invalid(#[from] Invalid),
 }
 
-// === impl Position ===
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "epoch {}, sequence {}", self.epoch, self.sequence)
-    }
-}
-
 // === impl Payload ===
 
 impl Payload {
     /// Tells two payloads apart; equal ones have equal digests within a process.
-    pub(crate) fn digest(&self) -> u64 {
+    pub fn digest(&self) -> u64 {
         let body = RecordBody { payload: Some(self.to_proto()), ..RecordBody::default() };
         let mut hasher = DefaultHasher::new();
         hasher.write(&body.encode_to_vec());
@@ -174,5 +157,21 @@ impl Record {
         let payload = Payload::from_proto(payload, &key.kind)?;
         let position = Position { epoch: body.epoch, sequence: body.sequence };
         Ok(Self { key, uid: owner.clone(), position, payload })
+    }
+}
+
+impl Positioned for Record {
+    type Key = Key;
+
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn position(&self) -> Position {
+        self.position
+    }
+
+    fn digest(&self) -> u64 {
+        self.payload.digest()
     }
 }

@@ -2,7 +2,9 @@
 
 use super::*;
 use identity::RegistryKey;
-use model::{Cluster, Group, Port, Protocol, ServiceKey, TrustBundle};
+use model::{Cluster, Group, Port, Protocol, ServiceExport, TrustBundle};
+use std::collections::BTreeMap;
+use std::time::Duration;
 use store::Position;
 
 struct Peer {
@@ -181,7 +183,7 @@ fn a_peer_has_a_quota() {
         let key = Peer::key(None, &format!("t{n}.shop"));
         peer.put(&mut offers, Part::All, &peer.record(key, 1, Payload::Tombstone));
     }
-    assert!(offers.services.len() <= 6, "a flood of tombstones takes no room");
+    assert!(offers.known.remembered() <= 6, "a flood of tombstones takes no room");
     peer.put(&mut offers, Part::All, &peer.record(Peer::key(None, "h0.shop"), 2, Payload::Tombstone));
     peer.put(&mut offers, Part::All, &peer.service("h4.shop", 1, 80));
     assert_eq!(ports(&mut offers).len(), 3);
@@ -222,7 +224,7 @@ fn a_lost_store_is_not_watched_and_takes_nothing_away() {
     offers.snapshot(Part::Own, [], peer.now);
     offers.snapshot(Part::Alive, [], peer.now);
     assert!(offers.view().read && offers.view().watched);
-    offers.lost(Part::Own);
+    offers.lost(Part::Own, peer.now);
     assert!(offers.view().read && !offers.view().watched);
     assert_eq!(ports(&mut offers), [80]);
 }

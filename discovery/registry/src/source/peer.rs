@@ -66,7 +66,7 @@ fn apply(offers: &mut Offers, part: Part, change: Change) {
         Change::Delete { key, .. } => offers.delete(part, &key, now),
         Change::Lost(reason) => {
             tracing::debug!(?part, %reason, "the store is lost");
-            offers.lost(part);
+            offers.lost(part, now);
         }
     }
 }

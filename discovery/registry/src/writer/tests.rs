@@ -1,8 +1,8 @@
 //! What time and the two signals do to a peer's rows.
 
 use super::*;
-use crate::merge::Exports;
-use model::{Port, Protocol, ServiceExport, ServiceKey};
+use federation::offers::Exports;
+use model::{Path, PeerHealth, Port, Protocol, ServiceExport, ServiceKey};
 use std::time::Duration;
 
 struct Bench {
@@ -62,8 +62,8 @@ impl Bench {
         let registry_key = identity::RegistryKey::generate().public();
         let keys = PeerKeys { cluster: cluster("west"), bundle: bundle("west"), registry_key };
         let peers = BTreeMap::from([(west(), keys)]);
-        let forget_after = Duration::from_hours(1);
-        let mut writer = Writer::new(cluster("east"), bundle("east"), &peers, forget_after, (metrics, outlets), start);
+        let health = health::Settings::default();
+        let mut writer = Writer::new(cluster("east"), bundle("east"), &peers, health, (metrics, outlets), start);
         writer.publish(start);
         Self { writer, catalog: catalog_reader, status: status_reader, start }
     }
