@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Elected(what stands) ─▶ epoch ─╮
-//! Wanted(exports) ───────────────┼─▶ due ─▶ next: Write ─▶ (store) ─▶ Written
+//! Wanted(exports) ───────────────┼─▶ due ─▶ next_write ─▶ (store) ─▶ Written
 //! Stands(what stands now) ───────╯
 //! ```
 //! A new reign writes first what is different, and then everything else once more under its own epoch: a store that was
@@ -113,7 +113,7 @@ impl Publisher {
 
     /// The next write, if we lead and any is due. Each is to be answered with [`Event::Written`],
     /// [`Event::Unwritable`] or [`Event::Failed`] before the next is asked for.
-    pub fn next(&mut self) -> Option<Write> {
+    pub fn next_write(&mut self) -> Option<Write> {
         let reign = self.reign.as_mut()?;
         let at = reign.due.pop_front()?;
         reign.position.sequence += 1;

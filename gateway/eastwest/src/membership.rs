@@ -154,7 +154,7 @@ impl Member {
     }
 
     async fn publish(&self, leadership: &Leadership, publisher: &mut Publisher) -> Result<(), WriteError> {
-        while let Some(write) = publisher.next() {
+        while let Some(write) = publisher.next_write() {
             match self.write(leadership, &write).await {
                 Ok(()) => publisher.step(Event::Written(write)),
                 Err(error @ WriteError::Record(_)) => {

@@ -29,7 +29,7 @@ fn elected(standing: Vec<Standing>, unix_seconds: u64) -> Event {
 /// Writes all that is due: what it was, in order.
 fn drain(publisher: &mut Publisher) -> Vec<(String, bool)> {
     let mut writes = Vec::new();
-    while let Some(write) = publisher.next() {
+    while let Some(write) = publisher.next_write() {
         writes.push((write.at.1.host.to_string(), write.export.is_some()));
         publisher.step(Event::Written(write));
     }
@@ -91,7 +91,7 @@ fn an_echo_is_no_news_and_a_deletion_is_made_good() {
     let mut publisher = Publisher::default();
     publisher.step(Event::Wanted(exports(&["a.shop"])));
     publisher.step(elected(Vec::new(), START));
-    let write = publisher.next().expect("a write");
+    let write = publisher.next_write().expect("a write");
     let echo = Standing { at: write.at.clone(), position: write.position, export: write.export.clone() };
     publisher.step(Event::Written(write.clone()));
     publisher.step(Event::Seen(at("a.shop"), Some(echo)));
@@ -99,7 +99,7 @@ fn an_echo_is_no_news_and_a_deletion_is_made_good() {
     publisher.step(Event::Seen(at("a.shop"), None));
     assert_eq!(drain(&mut publisher), [put("a.shop")]);
     publisher.step(Event::Wanted(Exports::new()));
-    let write = publisher.next().expect("a withdrawal");
+    let write = publisher.next_write().expect("a withdrawal");
     publisher.step(Event::Failed(write));
     assert_eq!(drain(&mut publisher), [withdraw("a.shop")], "nobody knows whether the store has it");
 }
@@ -109,7 +109,7 @@ fn what_cannot_be_written_is_tried_again_once_it_is_another() {
     let mut publisher = Publisher::default();
     publisher.step(Event::Wanted(exports(&["a.shop"])));
     publisher.step(elected(Vec::new(), START));
-    let write = publisher.next().expect("a write");
+    let write = publisher.next_write().expect("a write");
     publisher.step(Event::Unwritable(write));
     publisher.step(Event::Wanted(exports(&["a.shop"])));
     assert_eq!(drain(&mut publisher), []);
