@@ -22,7 +22,7 @@ pub(crate) struct Offers {
 
 impl Offers {
     /// What the peer of `keys` offers to `own`: nothing yet.
-    pub(crate) fn new(keys: PeerKeys, own: ClusterId, limits: Limits) -> Self {
+    pub(crate) fn new(keys: PeerKeys, own: ClusterId, limits: &Limits) -> Self {
         let known = offers::Offers::new(offers::Settings {
             trust_domain: keys.cluster.trust_domain.clone(),
             services: limits.services_per_peer,

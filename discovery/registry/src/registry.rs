@@ -90,7 +90,7 @@ impl Registry {
             }
             let own = settings.cluster.id.clone();
             for (id, keys) in peers {
-                let offers = Offers::new(keys, own.clone(), settings.limits.clone());
+                let offers = Offers::new(keys, own.clone(), &settings.limits);
                 let whose = (id, own.clone());
                 tasks.spawn(peer::run(whose, offers, store.clone(), metrics.clone(), events.clone(), shutdown.clone()));
             }

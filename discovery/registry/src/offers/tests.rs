@@ -40,7 +40,7 @@ impl Peer {
         Self { key: RegistryKey::generate(), cluster: cluster("west"), now: Instant::now() }
     }
 
-    fn offers(&self, limits: Limits) -> Offers {
+    fn offers(&self, limits: &Limits) -> Offers {
         let trust_domain = self.cluster.trust_domain.clone();
         let bundle = TrustBundle { trust_domain, pem: "".into() };
         let keys = PeerKeys { cluster: self.cluster.clone(), bundle, registry_key: self.key.public() };
@@ -122,7 +122,7 @@ fn what_does_not_fit_is_counted_and_changes_nothing() {
         }),
     ];
     for (reason, part, key, value) in cases {
-        let mut offers = peer.offers(Limits::default());
+        let mut offers = peer.offers(&Limits::default());
         peer.put(&mut offers, Part::All, &good);
         offers.put(part, &key, &value, peer.now);
         let counted = rejected(&mut offers);
@@ -138,7 +138,7 @@ fn what_does_not_fit_is_counted_and_changes_nothing() {
 #[test]
 fn only_a_tombstone_removes() {
     let peer = Peer::new();
-    let mut offers = peer.offers(Limits::default());
+    let mut offers = peer.offers(&Limits::default());
     let record = peer.service("web.shop", 1, 80);
     let value = record.encode(&peer.key).expect("small enough");
     let key = record.key.to_string();
@@ -161,7 +161,7 @@ fn only_a_tombstone_removes() {
 #[test]
 fn what_is_for_us_goes_before_what_is_for_all() {
     let peer = Peer::new();
-    let mut offers = peer.offers(Limits::default());
+    let mut offers = peer.offers(&Limits::default());
     let own = Peer::key(Some("east"), "web.shop");
     peer.put(&mut offers, Part::Own, &peer.record(own.clone(), 1, Payload::Service(export("web.shop", 81))));
     peer.put(&mut offers, Part::All, &peer.service("web.shop", 1, 80));
@@ -173,7 +173,7 @@ fn what_is_for_us_goes_before_what_is_for_all() {
 #[test]
 fn a_peer_has_a_quota() {
     let peer = Peer::new();
-    let mut offers = peer.offers(Limits { services_per_peer: 3, gateways_per_peer: 2, ..Limits::default() });
+    let mut offers = peer.offers(&Limits { services_per_peer: 3, gateways_per_peer: 2, ..Limits::default() });
     for n in 0..5 {
         peer.put(&mut offers, Part::All, &peer.service(&format!("h{n}.shop"), 1, 80));
         peer.put(&mut offers, Part::Alive, &peer.alive(&format!("g{n}"), 1, "10.0.0.1:15443"));
@@ -192,7 +192,7 @@ fn a_peer_has_a_quota() {
 #[test]
 fn a_gateway_that_is_silent_keeps_its_address_unless_another_lives() {
     let peer = Peer::new();
-    let mut offers = peer.offers(Limits::default());
+    let mut offers = peer.offers(&Limits::default());
     let (one, two) = (peer.alive("one", 1, "10.0.0.1:15443"), peer.alive("two", 1, "west.example:15443"));
     peer.put(&mut offers, Part::Alive, &one);
     peer.put(&mut offers, Part::Alive, &two);
@@ -207,7 +207,7 @@ fn a_gateway_that_is_silent_keeps_its_address_unless_another_lives() {
     assert_eq!((names(&mut offers), offers.view().alive), (vec!["two".into()], 1));
 
     for wrong in ["10.0.0.1", ":15443", "10.0.0.1:0", "10.0.0.1:99999", ""] {
-        let mut offers = peer.offers(Limits::default());
+        let mut offers = peer.offers(&Limits::default());
         peer.put(&mut offers, Part::Alive, &peer.alive("one", 1, wrong));
         assert_eq!(offers.view().alive, 0, "{wrong:?}");
     }
@@ -216,7 +216,7 @@ fn a_gateway_that_is_silent_keeps_its_address_unless_another_lives() {
 #[test]
 fn a_lost_store_is_not_watched_and_takes_nothing_away() {
     let peer = Peer::new();
-    let mut offers = peer.offers(Limits::default());
+    let mut offers = peer.offers(&Limits::default());
     let record = peer.service("web.shop", 1, 80);
     let (key, value) = (record.key.to_string(), record.encode(&peer.key).expect("small enough"));
     offers.snapshot(Part::All, [(key.as_str(), value.as_slice())], peer.now);
