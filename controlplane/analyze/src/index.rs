@@ -4,7 +4,7 @@ use crate::suppress::ANNOTATION;
 use crate::{Code, Facts, Message, Resources};
 use config::Intent;
 use model::{Host, Namespace};
-use resource::{Document, Node, Resource, ServiceEntry, Tree, Value};
+use resource::{Document, Node, Position, Resource, ServiceEntry, Tree, Value, Warning};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A set of labels.
@@ -16,6 +16,8 @@ pub(crate) struct World<'a> {
     pub(crate) documents: &'a [(usize, Document)],
     /// The good ones, as written.
     pub(crate) intent: Intent,
+    /// What is warned of when they are followed all together.
+    pub(crate) warnings: Vec<Warning>,
     pub(crate) services: Vec<Service<'a>>,
     pub(crate) workloads: Vec<Workload>,
     pub(crate) facts: &'a Facts,
@@ -50,6 +52,7 @@ impl<'a> World<'a> {
     pub(crate) fn new(resources: &'a Resources, facts: &'a Facts) -> Self {
         let documents: Vec<Document> = resources.documents.iter().map(|(_, document)| document.clone()).collect();
         let (intent, _) = Intent::as_written(&documents);
+        let warnings = Intent::from_documents(&documents).map(|whole| whole.warnings).unwrap_or_default();
         let mut by_name = BTreeMap::new();
         for (i, tree) in resources.trees.iter().enumerate() {
             by_name.entry(name_of(tree)).or_insert(i);
@@ -58,6 +61,7 @@ impl<'a> World<'a> {
             trees: &resources.trees,
             documents: &resources.documents,
             intent,
+            warnings,
             services: Vec::new(),
             workloads: Vec::new(),
             facts,
@@ -77,6 +81,15 @@ impl<'a> World<'a> {
     pub(crate) fn find_in(&self, group: &str, kind: &str, namespace: &str, name: &str) -> Option<&'a Tree> {
         let trees = self.trees;
         self.by_name.get(&(group, kind, namespace, name)).map(|i| &trees[*i])
+    }
+
+    /// The resource that stands at `position`.
+    pub(crate) fn tree_at(&self, position: &Position) -> Option<&'a Tree> {
+        let before = |tree: &&Tree| {
+            let begins = tree.position("");
+            begins.file == position.file && begins.line <= position.line
+        };
+        self.trees.iter().filter(before).max_by_key(|tree| tree.position("").line)
     }
 
     /// Says something about what stands at `path` of a resource of Istio's networking group.

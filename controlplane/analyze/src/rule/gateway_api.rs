@@ -1,4 +1,4 @@
-//! Routes of the Gateway API: parents and backends that are not there.
+//! The Gateway API: parents and backends that are not there, and what Kubernetes would show as a status condition.
 
 use crate::index::{NETWORKING, World, items, name_of};
 use crate::{Message, code};
@@ -8,6 +8,11 @@ const GROUP: &str = "gateway.networking.k8s.io";
 const ROUTES: [&str; 5] = ["HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute"];
 
 pub(super) fn check(world: &World<'_>, messages: &mut Vec<Message>) {
+    references(world, messages);
+    conditions(world, messages);
+}
+
+fn references(world: &World<'_>, messages: &mut Vec<Message>) {
     for tree in world.trees {
         let (GROUP, kind, namespace, _) = name_of(tree) else { continue };
         if !ROUTES.contains(&kind) {
@@ -21,6 +26,25 @@ pub(super) fn check(world: &World<'_>, messages: &mut Vec<Message>) {
                 let path = format!("spec.rules[{i}].backendRefs[{j}]");
                 look_up(world, tree, (backend, "", "Service"), &path, namespace, messages);
             }
+        }
+    }
+}
+
+/// What does not hold of resources once they are followed all together, but for what is said already.
+fn conditions(world: &World<'_>, messages: &mut Vec<Message>) {
+    for warning in &world.warnings {
+        let Some(tree) = world.tree_at(&warning.position).filter(|tree| name_of(tree).0 == GROUP) else { continue };
+        let is_said =
+            |message: &Message| message.position == warning.position || message.path.starts_with(&warning.path);
+        let of_it = Message::new(
+            code::SCHEMA_WARNING,
+            tree,
+            warning.path.clone(),
+            format!("{}: {}", warning.path, warning.message),
+        );
+        let of_it = Message { position: warning.position.clone(), ..of_it };
+        if !messages.iter().any(|message| message.subject == of_it.subject && is_said(message)) {
+            messages.push(of_it);
         }
     }
 }
