@@ -207,10 +207,11 @@ fn details() -> Value {
     json!({"title": "The Narrow Land", "subtitle": "How two seas came to trade", "author": "I. T. Canal", "pages": 251})
 }
 
-/// The caller's SPIFFE id, as the sidecar wrote it into `x-forwarded-client-cert`.
+/// The caller's SPIFFE id, as the sidecar wrote it at the end of `x-forwarded-client-cert`: what stands before is what the
+/// caller says.
 fn caller(headers: &HeaderMap) -> Option<&str> {
-    let certificate = headers.get("x-forwarded-client-cert")?.to_str().ok()?;
-    certificate.split([';', ',']).find_map(|part| part.trim().strip_prefix("URI="))
+    let certificate = headers.get_all("x-forwarded-client-cert").iter().next_back()?.to_str().ok()?;
+    certificate.rsplit([';', ',']).find_map(|part| part.trim().strip_prefix("URI="))
 }
 
 fn json_response(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {

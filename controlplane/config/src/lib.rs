@@ -62,7 +62,7 @@ pub use http_route::{HttpAction, HttpRoute};
 pub use intent::Intent;
 pub use load_balancer::{Choice, HashKey, HashTable, LoadBalancer, Warmup};
 pub use locality_setting::{Distribution, LocalitySetting, ZoneAware};
-pub use mesh_config::{DefaultExport, MeshConfig};
+pub use mesh_config::{DefaultExport, MeshConfig, PathNormalization};
 pub use mirror::Mirror;
 /// Who sees a resource.
 pub use model::Visibility;

@@ -36,6 +36,24 @@ pub struct MeshConfig {
     pub virtual_service_export: DefaultExport,
     /// Who sees a DestinationRule that does not say.
     pub destination_rule_export: DefaultExport,
+    /// What is done to paths before anybody reads them.
+    pub paths: PathNormalization,
+}
+
+/// What is done to the paths of requests before routes, policies and upstreams read them. Each does what those before it
+/// do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum PathNormalization {
+    /// Nothing.
+    None,
+    /// Dot segments are resolved, escapes undone that need not be, backslashes turned.
+    Base,
+    /// Slashes are merged.
+    MergeSlashes,
+    /// Escaped slashes are slashes. Stricter than Istio's default, which leaves to an application what it takes `//` and
+    /// `%2F` for.
+    #[default]
+    DecodeAndMergeSlashes,
 }
 
 /// Who sees resources that do not say.
@@ -73,7 +91,6 @@ const ELSEWHERE: &[&str] = &[
     "ingressService",
     "meshMTLS",
     "mixerCheckServer",
-    "pathNormalization",
     "proxyHttpPort",
     "proxyInboundListenPort",
     "proxyListenPort",
@@ -95,6 +112,7 @@ const FIELDS: &[&str] = &[
     "inboundTrafficPolicy",
     "localityLbSetting",
     "outboundTrafficPolicy",
+    "pathNormalization",
     "protocolDetectionTimeout",
     "rootNamespace",
     "tcpKeepalive",
@@ -154,6 +172,7 @@ impl MeshConfig {
             service_export: export(&fields.get("defaultServiceExportTo"))?,
             virtual_service_export: export(&fields.get("defaultVirtualServiceExportTo"))?,
             destination_rule_export: export(&fields.get("defaultDestinationRuleExportTo"))?,
+            paths: paths(&fields.get("pathNormalization"))?,
         })
     }
 }
@@ -182,6 +201,18 @@ fn upgrades(at: &Field<'_>) -> Result<bool, ResourceError> {
         None | Some("DO_NOT_UPGRADE") => Ok(false),
         Some("UPGRADE") => Ok(true),
         Some(_) => Err(at.refuse("DO_NOT_UPGRADE or UPGRADE")),
+    }
+}
+
+fn paths(at: &Field<'_>) -> Result<PathNormalization, ResourceError> {
+    let kind = at.fields(&["normalization"])?.get("normalization");
+    match kind.text()? {
+        None | Some("DEFAULT") => Ok(PathNormalization::default()),
+        Some("NONE") => Ok(PathNormalization::None),
+        Some("BASE") => Ok(PathNormalization::Base),
+        Some("MERGE_SLASHES") => Ok(PathNormalization::MergeSlashes),
+        Some("DECODE_AND_MERGE_SLASHES") => Ok(PathNormalization::DecodeAndMergeSlashes),
+        Some(_) => Err(kind.refuse("DEFAULT, NONE, BASE, MERGE_SLASHES or DECODE_AND_MERGE_SLASHES")),
     }
 }
 

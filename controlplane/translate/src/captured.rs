@@ -83,7 +83,7 @@ pub(crate) fn shares_routes(service: &Service, port: &Port) -> bool {
 
 impl Shared<'_> {
     fn listener(&self, scope: &Scope<'_>, listener: envoy::Listener, number: u16) -> envoy::Listener {
-        let http = || filter::http_outbound(format!("outbound_{}", listener.name), number.to_string());
+        let http = || filter::http_outbound(scope, format!("outbound_{}", listener.name), number.to_string());
         if self.others.is_empty() {
             return envoy::Listener { filter_chains: vec![chain(FilterChainMatch::default(), http())], ..listener };
         }
@@ -124,7 +124,7 @@ impl Chains {
         }
         if port.protocol == Protocol::Auto && !ranges.is_empty() {
             let routes = detected_name(service, port);
-            self.http(ranges.clone(), filter::http_outbound(format!("outbound_{listener}"), routes));
+            self.http(ranges.clone(), filter::http_outbound(scope, format!("outbound_{listener}"), routes));
         }
         let stream::Chains { conditional, otherwise } = stream::tcp(scope, service, port);
         for chain in conditional {

@@ -63,7 +63,7 @@ fn listener(scope: &Scope<'_>, base: envoy::Listener, servers: &[Edge<'_>]) -> O
     let servers = of_a_kind(servers);
     let first = servers.first()?;
     if first.server.is_clear_http() {
-        let filter = filter::http_edge(format!("outbound_{}", base.name), edge_route::clear_name(first));
+        let filter = filter::http_edge(scope, format!("outbound_{}", base.name), edge_route::clear_name(first));
         return Some(envoy::Listener {
             filter_chains: vec![listener::chain(FilterChainMatch::default(), filter)],
             ..base
@@ -98,7 +98,7 @@ impl Chains {
         let Some(server_names) = self.claim(&edge.server.hosts) else { return };
         let filter = if edge.server.is_http() {
             let name = edge_route::secure_name(edge);
-            Some(filter::http_edge(format!("outbound_{}_{}", edge.port, edge.server.port_name), name))
+            Some(filter::http_edge(scope, format!("outbound_{}_{}", edge.port, edge.server.port_name), name))
         } else {
             let mut routes = scope.routed_by(edge.gateway, edge.server).map(|(service, _)| &service.tcp[..]);
             let audience = Audience::Gateway(edge.gateway);

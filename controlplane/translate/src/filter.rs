@@ -2,6 +2,7 @@
 
 use crate::any::any;
 use crate::filter_config::{CORS, FAULT};
+use crate::scope::Scope;
 use crate::stream::Way;
 use crate::value::{ads, flag, time};
 use api::envoy::envoy::config::listener::v3 as listener;
@@ -16,6 +17,7 @@ use api::envoy::envoy::r#type::v3::{
     HashPolicy,
     hash_policy::{PolicySpecifier, SourceIp},
 };
+use config::PathNormalization;
 use http::http_connection_manager::{
     CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier, SetCurrentClientCertDetails,
     UpgradeConfig,
@@ -27,15 +29,15 @@ use tcp::tcp_proxy::{ClusterSpecifier, TunnelingConfig, weighted_cluster::Cluste
 const SERVER_NAME: &str = "istio-envoy";
 
 /// Requests from the workload: routes by name. What a route says of faults and CORS, these filters do.
-pub(crate) fn http_outbound(stat_prefix: String, route_name: String) -> listener::Filter {
+pub(crate) fn http_outbound(scope: &Scope<'_>, stat_prefix: String, route_name: String) -> listener::Filter {
     let rds = http::Rds { config_source: ads(), route_config_name: route_name };
-    let mut manager = http_manager(stat_prefix, RouteSpecifier::Rds(rds));
+    let mut manager = http_manager(scope, stat_prefix, RouteSpecifier::Rds(rds));
     manager.http_filters.splice(0..0, [step(FAULT, &HttpFault::default()), step(CORS, &Cors::default())]);
     http_filter(&manager)
 }
 
 /// Requests from outside of the mesh: what they say of where they come from counts for nothing.
-pub(crate) fn http_edge(stat_prefix: String, route_name: String) -> listener::Filter {
+pub(crate) fn http_edge(scope: &Scope<'_>, stat_prefix: String, route_name: String) -> listener::Filter {
     let rds = http::Rds { config_source: ads(), route_config_name: route_name };
     let mut manager = http::HttpConnectionManager {
         server_name: SERVER_NAME.to_owned(),
@@ -47,23 +49,24 @@ pub(crate) fn http_edge(stat_prefix: String, route_name: String) -> listener::Fi
             dns: true,
             ..Default::default()
         }),
-        ..http_manager(stat_prefix, RouteSpecifier::Rds(rds))
+        ..http_manager(scope, stat_prefix, RouteSpecifier::Rds(rds))
     };
     manager.http_filters.splice(0..0, [step(FAULT, &HttpFault::default()), step(CORS, &Cors::default())]);
     http_filter(&manager)
 }
 
-/// Requests to the workload: the application learns from `x-forwarded-client-cert` who asks, and nobody can lie there.
-pub(crate) fn http_inbound(stat_prefix: String, routes: RouteConfiguration) -> listener::Filter {
+/// Requests to the workload: the application learns from `x-forwarded-client-cert` who asks, at the end of what the caller
+/// says it knew from others; from who comes in the clear nothing is believed there.
+pub(crate) fn http_inbound(scope: &Scope<'_>, stat_prefix: String, routes: RouteConfiguration) -> listener::Filter {
     http_filter(&http::HttpConnectionManager {
         server_name: SERVER_NAME.to_owned(),
-        forward_client_cert_details: ForwardClientCertDetails::SanitizeSet.into(),
+        forward_client_cert_details: ForwardClientCertDetails::AppendForward.into(),
         set_current_client_cert_details: Some(SetCurrentClientCertDetails {
             subject: flag(true),
             uri: true,
             ..Default::default()
         }),
-        ..http_manager(stat_prefix, RouteSpecifier::RouteConfig(routes))
+        ..http_manager(scope, stat_prefix, RouteSpecifier::RouteConfig(routes))
     })
 }
 
@@ -120,19 +123,28 @@ pub(crate) fn http_inspector() -> listener::ListenerFilter {
     listener_filter("envoy.filters.listener.http_inspector", &HttpInspector::default())
 }
 
-fn http_manager(stat_prefix: String, routes: RouteSpecifier) -> http::HttpConnectionManager {
+fn http_manager(scope: &Scope<'_>, stat_prefix: String, routes: RouteSpecifier) -> http::HttpConnectionManager {
+    let paths = scope.intent.mesh.paths;
     http::HttpConnectionManager {
         codec_type: CodecType::Auto.into(),
         stat_prefix,
         http_filters: vec![step("envoy.filters.http.router", &Router::default())],
         upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() }],
         // What is authorized and routed must be what the application sees.
-        normalize_path: flag(true),
-        merge_slashes: true,
-        path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
+        normalize_path: flag(paths >= PathNormalization::Base),
+        merge_slashes: paths >= PathNormalization::MergeSlashes,
+        path_with_escaped_slashes_action: escaped_slashes(paths).into(),
+        strip_trailing_host_dot: true,
         use_remote_address: flag(false),
         route_specifier: Some(routes),
         ..Default::default()
+    }
+}
+
+fn escaped_slashes(paths: PathNormalization) -> PathWithEscapedSlashesAction {
+    match paths {
+        PathNormalization::DecodeAndMergeSlashes => PathWithEscapedSlashesAction::UnescapeAndForward,
+        _ => PathWithEscapedSlashesAction::KeepUnchanged,
     }
 }
 

@@ -9,6 +9,7 @@
 
 use crate::cluster::{self, INBOUND_PASSTHROUGH};
 use crate::listener::{self, Listeners, PLAIN_HTTP, RAW, TLS};
+use crate::route::Callers;
 use crate::scope::{Bind, INBOUND_PORT, Inbound, Scope};
 use crate::value::{flag, milliseconds, number};
 use crate::{filter, route, server_tls, stream, tls};
@@ -50,7 +51,7 @@ fn bound(scope: &Scope<'_>, inbound: &Inbound, bind: Bind) -> envoy::Listener {
     let name = addresses.first().map(|first| listener::bound_name(*first, inbound.port)).unwrap_or_default();
     envoy::Listener {
         listener_filters: inspectors(inbound.protocol == Protocol::Auto),
-        filter_chains: chains(inbound, &FilterChainMatch::default()),
+        filter_chains: chains(scope, inbound, &FilterChainMatch::default()),
         ..with_timeout(listener::base(name, &addresses, inbound.port, TrafficDirection::Inbound))
     }
 }
@@ -59,7 +60,7 @@ fn bound(scope: &Scope<'_>, inbound: &Inbound, bind: Bind) -> envoy::Listener {
 /// must come with mTLS.
 fn virtual_inbound(scope: &Scope<'_>) -> envoy::Listener {
     let captured = || scope.inbound.values().filter(|inbound| inbound.bind.is_none());
-    let known = captured().flat_map(|inbound| chains(inbound, &at_port(inbound.port)));
+    let known = captured().flat_map(|inbound| chains(scope, inbound, &at_port(inbound.port)));
     let mut filter_chains: Vec<_> = [listener::trap(INBOUND_PORT)].into_iter().chain(known).collect();
     let unknown = scope.callers_come.ports.iter().filter(|(port, _)| {
         **port != INBOUND_PORT && scope.inbound.get(port).is_none_or(|inbound| inbound.bind.is_some())
@@ -115,41 +116,47 @@ fn mutual(protocol: Protocol, matches: FilterChainMatch, filter: envoy::Filter) 
 }
 
 /// The chains of one port, each narrowing `at`.
-fn chains(inbound: &Inbound, at: &FilterChainMatch) -> Vec<envoy::FilterChain> {
+fn chains(scope: &Scope<'_>, inbound: &Inbound, at: &FilterChainMatch) -> Vec<envoy::FilterChain> {
     let matching = |transport: &str, protocols: &[&str]| FilterChainMatch {
         transport_protocol: transport.to_owned(),
         application_protocols: protocols.iter().map(ToString::to_string).collect(),
         ..at.clone()
     };
     let is_http = inbound.protocol.is_http();
-    let handler = || if is_http { http(inbound) } else { bytes(inbound) };
+    let handler = |callers| if is_http { http(scope, inbound, callers) } else { bytes(inbound) };
     // Callers outside of the mesh show no mesh's ALPN; without TLS nobody is let in.
     let outside = |own: &ServerTls| envoy::FilterChain {
         transport_socket: Some(server_tls::downstream(own, is_http)),
-        ..listener::chain(matching(TLS, &[]), handler())
+        ..listener::chain(matching(TLS, &[]), handler(Callers::Anybody))
     };
     match (inbound.mode, &inbound.tls) {
-        (MtlsMode::Strict, _) => by_mesh(inbound, &matching),
-        (MtlsMode::Permissive, None) => [by_mesh(inbound, &matching), clear(inbound, &matching)].concat(),
+        (MtlsMode::Strict, _) => by_mesh(scope, inbound, &matching),
+        (MtlsMode::Permissive, None) => [by_mesh(scope, inbound, &matching), clear(scope, inbound, &matching)].concat(),
         (MtlsMode::Permissive, Some(own)) => {
-            vec![mutual(inbound.protocol, matching(TLS, &tls::MESH_ALPN), handler()), outside(own)]
+            vec![mutual(inbound.protocol, matching(TLS, &tls::MESH_ALPN), handler(Callers::Mesh)), outside(own)]
         }
-        (MtlsMode::Disable, None) => clear(inbound, &matching),
+        (MtlsMode::Disable, None) => clear(scope, inbound, &matching),
         (MtlsMode::Disable, Some(own)) => vec![outside(own)],
     }
 }
 
 /// The chains for callers who come with the mesh's mTLS. Only where others are let in as well does it matter whether
 /// TLS may be an application's own.
-fn by_mesh(inbound: &Inbound, matching: &dyn Fn(&str, &[&str]) -> FilterChainMatch) -> Vec<envoy::FilterChain> {
+fn by_mesh(
+    scope: &Scope<'_>,
+    inbound: &Inbound,
+    matching: &dyn Fn(&str, &[&str]) -> FilterChainMatch,
+) -> Vec<envoy::FilterChain> {
     let protocol = inbound.protocol;
     let unless_all = |alpn: &'static [&'static str]| if inbound.mode == MtlsMode::Strict { &[] } else { alpn };
     match protocol {
-        Protocol::Http | Protocol::Http2 | Protocol::Grpc => vec![mutual(protocol, matching(TLS, &[]), http(inbound))],
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
+            vec![mutual(protocol, matching(TLS, &[]), http(scope, inbound, Callers::Mesh))]
+        }
         Protocol::Tcp | Protocol::Udp => vec![mutual(protocol, matching(TLS, &[]), bytes(inbound))],
         Protocol::Tls => vec![mutual(protocol, matching(TLS, unless_all(&tls::MESH_ALPN)), bytes(inbound))],
         Protocol::Auto => vec![
-            mutual(protocol, matching(TLS, &MESH_HTTP), http(inbound)),
+            mutual(protocol, matching(TLS, &MESH_HTTP), http(scope, inbound, Callers::Mesh)),
             mutual(protocol, matching(TLS, unless_all(&MESH_BYTES)), bytes(inbound)),
         ],
     }
@@ -157,15 +164,25 @@ fn by_mesh(inbound: &Inbound, matching: &dyn Fn(&str, &[&str]) -> FilterChainMat
 
 /// The chains for callers who come in the clear, which an application's own TLS is to the mesh. Where none come with
 /// mTLS, all TLS is the application's.
-fn clear(inbound: &Inbound, matching: &dyn Fn(&str, &[&str]) -> FilterChainMatch) -> Vec<envoy::FilterChain> {
+fn clear(
+    scope: &Scope<'_>,
+    inbound: &Inbound,
+    matching: &dyn Fn(&str, &[&str]) -> FilterChainMatch,
+) -> Vec<envoy::FilterChain> {
     let own_tls = || listener::chain(matching(TLS, &[]), bytes(inbound));
     let as_bytes = || listener::chain(matching(RAW, &[]), bytes(inbound));
     match inbound.protocol {
-        Protocol::Http | Protocol::Http2 | Protocol::Grpc => vec![listener::chain(matching(RAW, &[]), http(inbound))],
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
+            vec![listener::chain(matching(RAW, &[]), http(scope, inbound, Callers::Anybody))]
+        }
         Protocol::Tcp | Protocol::Udp if inbound.mode == MtlsMode::Permissive => vec![as_bytes()],
         Protocol::Tcp | Protocol::Udp | Protocol::Tls => vec![own_tls(), as_bytes()],
         Protocol::Auto => {
-            vec![own_tls(), listener::chain(matching(RAW, &PLAIN_HTTP), http(inbound)), as_bytes()]
+            vec![
+                own_tls(),
+                listener::chain(matching(RAW, &PLAIN_HTTP), http(scope, inbound, Callers::Anybody)),
+                as_bytes(),
+            ]
         }
     }
 }
@@ -180,10 +197,10 @@ fn bytes(inbound: &Inbound) -> envoy::Filter {
     })
 }
 
-fn http(inbound: &Inbound) -> envoy::Filter {
+fn http(scope: &Scope<'_>, inbound: &Inbound, callers: Callers) -> envoy::Filter {
     let at = inbound.bind.map_or_else(String::new, |bind| match bind {
         Bind::All => "0.0.0.0_".to_owned(),
         Bind::Address(address) => format!("{address}_"),
     });
-    filter::http_inbound(format!("inbound_{at}{}", inbound.port), route::inbound(inbound.port))
+    filter::http_inbound(scope, format!("inbound_{at}{}", inbound.port), route::inbound(scope, inbound.port, callers))
 }

@@ -159,7 +159,7 @@ fn detect(scope: &Scope<'_>, listener: envoy::Listener, routes: String, otherwis
         listener_filters: vec![filter::tls_inspector(), filter::http_inspector()],
         listener_filters_timeout: detection_timeout(scope),
         continue_on_listener_filters_timeout: true,
-        filter_chains: vec![chain(http, filter::http_outbound(format!("outbound_{}", listener.name), routes))],
+        filter_chains: vec![chain(http, filter::http_outbound(scope, format!("outbound_{}", listener.name), routes))],
         default_filter_chain: Some(chain(envoy::FilterChainMatch::default(), otherwise)),
         ..listener
     }
@@ -182,7 +182,7 @@ fn bound(scope: &Scope<'_>, egress: &EgressListener, number: u16) -> envoy::List
     let all = envoy::FilterChainMatch::default();
     match egress.protocol {
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
-            let http = filter::http_outbound(format!("outbound_{name}"), name);
+            let http = filter::http_outbound(scope, format!("outbound_{name}"), name);
             envoy::Listener { filter_chains: vec![chain(all, http)], ..listener }
         }
         Protocol::Auto => detect(scope, listener, name, streams().otherwise),

@@ -1,7 +1,7 @@
 //! From a RateLimit to Envoy's `local_ratelimit`: one filter of requests for each, before all others.
 //!
 //! A request is told apart by descriptors: the rule whose conditions it meets, then what has a bucket of its own for each
-//! value. Who asks is what the handshake proved: Envoy replaces `x-forwarded-client-cert` before any filter reads it.
+//! value. Who asks is what the handshake proved: that ends `x-forwarded-client-cert` before any filter reads it.
 
 use crate::any::any;
 use crate::matches::{regex_of, string_matcher};
@@ -178,6 +178,7 @@ fn conditions(rule: &LimitRule, own: &Namespace) -> Vec<HeaderMatcher> {
         });
     }
     if let Some(from) = &rule.from {
+        // The whole field must match, and no identity has a slash more: only the end of the field can be meant.
         conditions.push(matching(CLIENT_CERTIFICATE, &format!("(.*;)?URI=spiffe://({})", callers(from))));
     }
     conditions

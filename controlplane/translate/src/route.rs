@@ -9,12 +9,13 @@ use crate::table::{Route, RouteTable, VirtualHost};
 use crate::value::{authority, flag, number, time};
 use crate::{edge_route, http_route, listener};
 use api::envoy::envoy::config::route::v3 as envoy;
+use api::envoy::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use config::{EgressListener, HostPattern, OutboundPolicy, VirtualService};
-use envoy::{route::Action, route_action::ClusterSpecifier};
+use envoy::{header_matcher::HeaderMatchSpecifier, route::Action, route_action::ClusterSpecifier};
 use model::{Port, Protocol, Service};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use xds::Resource;
+use xds::{Resource, Software};
 
 /// A service's port as one listener shows it.
 struct Shown<'a> {
@@ -40,8 +41,28 @@ pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
     routes.iter().map(|table| Resource::new(table.name.as_str(), table)).collect()
 }
 
+/// Whose requests they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Callers {
+    /// Those who showed a certificate of the mesh.
+    Mesh,
+    /// Those who come in the clear, or with a certificate of their own.
+    Anybody,
+}
+
+/// What proxies tell each other and Envoy does not take away of itself: from whom is not known, nobody is told it.
+const OF_PROXIES: [&str; 7] = [
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-envoy-original-host",
+    "x-envoy-original-path",
+    "x-envoy-peer-metadata",
+    "x-envoy-peer-metadata-id",
+];
+
 /// The routes of requests to the workload's own `port`: all to the application, once.
-pub(crate) fn inbound(port: u16) -> envoy::RouteConfiguration {
+pub(crate) fn inbound(scope: &Scope<'_>, port: u16, callers: Callers) -> envoy::RouteConfiguration {
     let name = cluster::inbound_name(port);
     let action = envoy::RouteAction {
         timeout: time(Duration::ZERO),
@@ -52,16 +73,42 @@ pub(crate) fn inbound(port: u16) -> envoy::RouteConfiguration {
         name: "default".to_owned(),
         r#match: Some(matches::everything()),
         action: Some(Action::Route(action)),
+        request_headers_to_remove: match callers {
+            Callers::Mesh => Vec::new(),
+            Callers::Anybody => OF_PROXIES.map(str::to_owned).into(),
+        },
         ..Default::default()
     };
     let host = envoy::VirtualHost {
         name: format!("inbound|http|{port}"),
         domains: vec!["*".to_owned()],
-        routes: vec![route],
+        // Our own proxy refuses them of itself.
+        routes: (scope.node.software == Software::Envoy).then(misspelled).into_iter().chain([route]).collect(),
         ..Default::default()
     };
     // An upstream that comes a moment later than its route is no reason to refuse all routes.
     envoy::RouteConfiguration { name, virtual_hosts: vec![host], validate_clusters: flag(false), ..Default::default() }
+}
+
+/// Refuses the known methods in other letters, which Envoy takes over HTTP/2: what a policy says of `POST` means nothing for
+/// `post`, which an application may take for the same.
+fn misspelled() -> envoy::Route {
+    let method = |regex: &str| envoy::HeaderMatcher {
+        name: ":method".to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(StringMatcher {
+            match_pattern: Some(MatchPattern::SafeRegex(matches::regex_of(regex))),
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    let known = "(?i)(get|head|post|put|delete|connect|options|trace|patch)";
+    let headers = vec![method(".*[a-z].*"), method(known)];
+    envoy::Route {
+        name: "misspelled-method".to_owned(),
+        r#match: Some(envoy::RouteMatch { headers, ..matches::everything() }),
+        action: Some(Action::DirectResponse(envoy::DirectResponseAction { status: 400, ..Default::default() })),
+        ..Default::default()
+    }
 }
 
 /// `PORT`: all HTTP services of that port, by authority.

@@ -204,7 +204,7 @@ fn inbound_chains_follow_the_protocol() {
     let common = context.common_tls_context.expect("present");
     assert_eq!(common.alpn_protocols[..2], ["h2", "http/1.1"]);
     let manager = http(&listener.filter_chains[0]);
-    assert_eq!(manager.forward_client_cert_details, 3, "SANITIZE_SET");
+    assert_eq!(manager.forward_client_cert_details, 2, "APPEND_FORWARD");
     let Some(RouteSpecifier::RouteConfig(inline)) = manager.route_specifier else { panic!("inline routes") };
     assert_eq!(
         (inline.name.as_str(), upstream_of(&inline.virtual_hosts[0])),

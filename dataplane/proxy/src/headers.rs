@@ -7,7 +7,7 @@ use http::header::{
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
-use routing::ServerName;
+use routing::{ClientCertificate, ServerName};
 use std::time::Duration;
 
 /// Who the caller is, as Istio's Envoy tells the application.
@@ -45,10 +45,42 @@ pub(crate) fn authority<B>(request: &Request<B>) -> Option<Authority> {
 pub(crate) fn scheme<B>(request: &Request<B>, over_tls: bool) -> &'static str {
     let said = request.headers().get(FORWARDED_PROTO).map(HeaderValue::as_bytes);
     match said.or_else(|| request.uri().scheme_str().map(str::as_bytes)) {
-        Some(b"https") => "https",
-        Some(b"http") => "http",
+        Some(scheme) if scheme.eq_ignore_ascii_case(b"https") => "https",
+        Some(scheme) if scheme.eq_ignore_ascii_case(b"http") => "http",
         _ if over_tls => "https",
         _ => "http",
+    }
+}
+
+/// The authority without the dot that may end its host: it is the same host.
+pub(crate) fn without_last_dot(authority: Authority) -> Authority {
+    let host = authority.host();
+    let Some(plain) = host.strip_suffix('.').filter(|plain| !plain.is_empty()) else { return authority };
+    let changed = format!("{plain}{}", &authority.as_str()[host.len()..]).parse();
+    changed.unwrap_or(authority)
+}
+
+/// Has `Host`, where it stands, say what everybody reads: an authority in the target goes before it.
+pub(crate) fn tell_host(headers: &mut HeaderMap, authority: &Authority) {
+    if headers.get(HOST).is_some_and(|host| host.as_bytes() != authority.as_str().as_bytes())
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        headers.insert(HOST, host);
+    }
+}
+
+/// Tells who the caller `proved` to be, and nothing that it claims and could not know from another.
+pub(crate) fn show_certificate(headers: &mut HeaderMap, rule: ClientCertificate, proved: Option<&HeaderValue>) {
+    match (rule, proved) {
+        (ClientCertificate::AlwaysForward, _) | (ClientCertificate::Forward, Some(_)) => {}
+        (ClientCertificate::Sanitize, _) | (_, None) => drop(headers.remove(CLIENT_CERTIFICATE)),
+        (ClientCertificate::Replace, Some(proved)) => drop(headers.insert(CLIENT_CERTIFICATE, proved.clone())),
+        (ClientCertificate::Append, Some(proved)) => {
+            let said = headers.get_all(CLIENT_CERTIFICATE).iter().chain([proved]).map(HeaderValue::as_bytes);
+            let all = said.collect::<Vec<_>>().join(&b',');
+            let all = HeaderValue::from_bytes(&all).unwrap_or_else(|_| proved.clone());
+            headers.insert(CLIENT_CERTIFICATE, all);
+        }
     }
 }
 
@@ -165,16 +197,8 @@ pub(crate) fn sign(headers: &mut HeaderMap, server: &ServerName) {
     }
 }
 
-/// Completes a request's fields: what the handshake proved of the caller and nothing that it claims, the scheme, an id.
-pub(crate) fn complete(headers: &mut HeaderMap, proved: Option<&HeaderValue>, over_tls: bool) {
-    match proved {
-        Some(certificate) => {
-            headers.insert(CLIENT_CERTIFICATE, certificate.clone());
-        }
-        None => {
-            headers.remove(CLIENT_CERTIFICATE);
-        }
-    }
+/// Completes a request's fields: the scheme, an id.
+pub(crate) fn complete(headers: &mut HeaderMap, over_tls: bool) {
     // The caller's body is asked for here, and sent on at once.
     if headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         headers.remove(EXPECT);
@@ -241,13 +265,56 @@ mod tests {
 
     #[test]
     fn nobody_can_claim_a_certificate() {
-        let mut all = headers(&[("x-forwarded-client-cert", "URI=spiffe://a/ns/b/sa/admin")]);
-        complete(&mut all, None, false);
-        assert_eq!(all.get(CLIENT_CERTIFICATE), None);
         let proved = HeaderValue::from_static("URI=spiffe://a/ns/b/sa/c");
-        all = headers(&[("x-forwarded-client-cert", "URI=spiffe://a/ns/b/sa/admin")]);
-        complete(&mut all, Some(&proved), true);
+        let claims = "URI=spiffe://a/ns/b/sa/admin";
+        let both = format!("{claims},URI=spiffe://a/ns/b/sa/c");
+        for (rule, certified, clear) in [
+            (ClientCertificate::Sanitize, None, None),
+            (ClientCertificate::Forward, Some(claims), None),
+            (ClientCertificate::Append, Some(both.as_str()), None),
+            (ClientCertificate::Replace, Some("URI=spiffe://a/ns/b/sa/c"), None),
+            (ClientCertificate::AlwaysForward, Some(claims), Some(claims)),
+        ] {
+            let shown = |proved: Option<&HeaderValue>| {
+                let mut all = headers(&[("x-forwarded-client-cert", claims)]);
+                show_certificate(&mut all, rule, proved);
+                let shown: Vec<_> = all.get_all(CLIENT_CERTIFICATE).iter().map(|v| v.to_str().expect("text")).collect();
+                shown.join("|")
+            };
+            assert_eq!(shown(Some(&proved)), certified.unwrap_or_default(), "{rule:?}");
+            assert_eq!(shown(None), clear.unwrap_or_default(), "{rule:?}");
+        }
+        let mut all = HeaderMap::new();
+        show_certificate(&mut all, ClientCertificate::Append, Some(&proved));
         assert_eq!(all.get_all(CLIENT_CERTIFICATE).iter().collect::<Vec<_>>(), [&proved]);
+    }
+
+    #[test]
+    fn a_host_is_the_same_with_a_last_dot() {
+        for (given, expected) in
+            [("a.b.", "a.b"), ("a.b.:80", "a.b:80"), ("a.b", "a.b"), ("[::1]:80", "[::1]:80"), (".", ".")]
+        {
+            let given: Authority = given.parse().expect("an authority");
+            assert_eq!(without_last_dot(given.clone()).as_str(), expected, "{given}");
+        }
+        let mut all = headers(&[("host", "other")]);
+        tell_host(&mut all, &Authority::from_static("a.b"));
+        assert_eq!(all, headers(&[("host", "a.b")]));
+        let mut none = HeaderMap::new();
+        tell_host(&mut none, &Authority::from_static("a.b"));
+        assert_eq!(none, HeaderMap::new());
+    }
+
+    #[test]
+    fn a_scheme_is_the_same_in_any_letters() {
+        let asked = |uri: &str, said: Option<&str>| {
+            let builder = Request::builder().uri(uri);
+            let builder = said.into_iter().fold(builder, |builder, said| builder.header(FORWARDED_PROTO, said));
+            scheme(&builder.body(()).expect("a request"), false)
+        };
+        assert_eq!(asked("HttpS://a/", None), "https");
+        assert_eq!(asked("http://a/", Some("HTTPS")), "https");
+        assert_eq!(asked("/", Some("gopher")), "http");
     }
 
     #[test]

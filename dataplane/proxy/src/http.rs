@@ -1,7 +1,7 @@
 //! Requests: routed, delayed or refused where a route says so, forwarded.
 //!
 //! ```text
-//! request -> route -> faults -> CORS -> redirect | answer | forward: fields changed, sent, copied -> response
+//! request -> made canonical -> route -> faults -> CORS -> redirect | answer | forward: fields changed, sent, copied -> response
 //! ```
 
 use crate::attempt::Answered;
@@ -15,7 +15,7 @@ use crate::sending::{Again, Outgoing, Refusal, Sending, Sent, TIMEOUT, passed};
 use crate::shadow::{self, Shadow};
 use crate::shared::Shared;
 use crate::telemetry::{Flag, Series};
-use crate::{dynamic, headers, outside, overrides, path, screen, upgrade};
+use crate::{dynamic, headers, overrides, screen, upgrade};
 use http::header::{CONNECTION, LOCATION, SET_COOKIE};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
@@ -89,14 +89,10 @@ impl Caller {
     }
 
     async fn answer(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
-        if self.handler.from_outside {
-            outside::sanitize(request.headers_mut(), self.address.ip(), self.over_tls);
-        }
-        let Some(authority) = headers::authority(&request) else {
-            return own_answer(StatusCode::BAD_REQUEST, "one Host is expected\n".into());
+        let (authority, path) = match self.canonical(&mut request) {
+            Ok(canonical) => canonical,
+            Err(words) => return own_answer(StatusCode::BAD_REQUEST, words.to_owned()),
         };
-        let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-        let path = path::normalized(&path).unwrap_or(path);
         let asked = self.asked(&request, authority, path);
         let Some(route) = self.route(&asked, request.headers()) else {
             return self.refuse(&asked, StatusCode::NOT_FOUND, Flag::NoRoute, String::new());
@@ -217,9 +213,7 @@ impl Caller {
         let is_http1 = request.version() < Version::HTTP_2;
         let alike = forward.alike(&asked.view(request.headers()), self.address.ip(), rand::random);
         let is_websocket = headers::is_websocket(request.version(), request.headers());
-        headers::strip_hop_by_hop(request.headers_mut(), is_websocket);
-        let certificate = self.certificate.as_ref().filter(|_| self.handler.sets_client_certificate);
-        headers::complete(request.headers_mut(), certificate, self.over_tls);
+        headers::complete(request.headers_mut(), self.over_tls);
         let reads_request = route.response.reads_request() || way.target.response.reads_request();
         let fields = reads_request.then(|| request.headers().clone());
         let switching = is_websocket.then(|| hyper::upgrade::on(&mut request));

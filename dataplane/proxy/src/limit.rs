@@ -2,7 +2,6 @@
 
 use crate::body::ResponseBody;
 use crate::exchange::Asked;
-use crate::headers::CLIENT_CERTIFICATE;
 use crate::http::Caller;
 use crate::telemetry::Flag;
 use http::header::RETRY_AFTER;
@@ -42,13 +41,6 @@ impl Caller {
         let handler = newest.and_then(|newest| newest.http(&self.handler.name)).unwrap_or(&self.handler);
         if !handler.is_limited() {
             return Ok(Shown::default());
-        }
-        // Conditions on who asks are conditions on this field: nobody may claim it.
-        if self.handler.sets_client_certificate {
-            match &self.certificate {
-                Some(certificate) => drop(headers.insert(CLIENT_CERTIFICATE, certificate.clone())),
-                None => drop(headers.remove(CLIENT_CERTIFICATE)),
-            }
         }
         let request = Limited {
             asked: asked.view(headers),

@@ -9,8 +9,10 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What only proxies within the mesh may say (Envoy's list, by its documentation of header sanitizing).
-const INTERNAL: [HeaderName; 17] = [
+/// What only proxies within the mesh may say (Envoy's list, by its documentation of header sanitizing, and what Istio's
+/// proxies tell each other).
+const INTERNAL: [HeaderName; 22] = [
+    HeaderName::from_static("x-envoy-attempt-count"),
     HeaderName::from_static("x-envoy-decorator-operation"),
     HeaderName::from_static("x-envoy-downstream-service-cluster"),
     HeaderName::from_static("x-envoy-downstream-service-node"),
@@ -21,6 +23,10 @@ const INTERNAL: [HeaderName; 17] = [
     HeaderName::from_static("x-envoy-internal"),
     HeaderName::from_static("x-envoy-ip-tags"),
     HeaderName::from_static("x-envoy-max-retries"),
+    HeaderName::from_static("x-envoy-original-host"),
+    HeaderName::from_static("x-envoy-original-path"),
+    HeaderName::from_static("x-envoy-peer-metadata"),
+    HeaderName::from_static("x-envoy-peer-metadata-id"),
     HeaderName::from_static("x-envoy-retriable-header-names"),
     HeaderName::from_static("x-envoy-retriable-status-codes"),
     HeaderName::from_static("x-envoy-retry-grpc-on"),

@@ -22,7 +22,7 @@ pub(crate) fn refusal<B>(request: &Request<B>, fields: usize) -> Option<(StatusC
     if request.method() == Method::CONNECT {
         return Some((StatusCode::NOT_FOUND, ""));
     }
-    if !is_target(request) || takes_away(headers) {
+    if !is_target(request) || takes_away(headers) || !is_spelled(request.method()) {
         return Some((StatusCode::BAD_REQUEST, "Bad Request"));
     }
     let is_known = wants(headers, &UPGRADE, "websocket") || wants(headers, &UPGRADE, "h2c");
@@ -50,11 +50,22 @@ fn is_target<B>(request: &Request<B>) -> bool {
     let uri = request.uri();
     let is_known = match uri.scheme_str() {
         None => uri.authority().is_none(),
-        Some(scheme) => matches!(scheme, "http" | "https") && uri.authority().is_some(),
+        Some(scheme) => {
+            let is_http = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+            is_http && uri.authority().is_some()
+        }
     };
     let path = uri.path();
     let is_path = path.starts_with('/') || path.is_empty() || (path == "*" && request.method() == Method::OPTIONS);
     is_known && is_path && !path.contains("%00")
+}
+
+/// Whether the method is none of the known ones in other letters: methods are told apart by case (RFC 9110, section 9.1),
+/// and there are servers that do not.
+fn is_spelled(method: &Method) -> bool {
+    const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+    let text = method.as_str();
+    !text.bytes().any(|byte| byte.is_ascii_lowercase()) || !KNOWN.iter().any(|known| text.eq_ignore_ascii_case(known))
 }
 
 fn takes_away(headers: &HeaderMap) -> bool {
@@ -78,6 +89,11 @@ mod tests {
         for (method, target, expected) in [
             ("GET", "/", None),
             ("GET", "http://a/b", None),
+            ("GET", "HttpS://a/b", None),
+            ("get", "/", Some(400)),
+            ("Post", "/", Some(400)),
+            ("PROPFIND", "/", None),
+            ("m-search", "/", None),
             ("OPTIONS", "*", None),
             ("GET", "*", Some(400)),
             ("GET", "a:80", Some(400)),

@@ -8,7 +8,9 @@
 mod asked;
 mod balance;
 mod bucket;
+mod canonical;
 mod chain_index;
+mod client_certificate;
 mod condition;
 mod cors;
 mod decode;
@@ -46,6 +48,8 @@ mod usage;
 pub use asked::Asked;
 pub use balance::Wanted;
 pub use bucket::Level;
+pub use canonical::{EscapedSlash, PathRule};
+pub use client_certificate::ClientCertificate;
 pub use cors::{Cors, Crossing};
 pub use descriptor::{Limited, PRINCIPAL, ROUTE};
 pub use downstream_tls::{Admits, Clients, DownstreamTls, Place, Roots, Shows};

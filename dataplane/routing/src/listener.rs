@@ -6,7 +6,7 @@ use crate::limiter::Limiter;
 use crate::limits::{Limiters, is_limit};
 use crate::route::RouteTable;
 use crate::stream_handler::named_port;
-use crate::{DownstreamTls, Rejection, StreamHandler};
+use crate::{ClientCertificate, DownstreamTls, PathRule, Rejection, StreamHandler};
 use ::http::HeaderValue;
 use api::envoy::envoy::config::core::v3::{CidrRange, TrafficDirection};
 use api::envoy::envoy::config::listener::v3::{self as proto, filter::ConfigType};
@@ -85,8 +85,12 @@ pub struct HttpHandler {
     pub name: Box<str>,
     /// Where they go.
     pub routes: RouteSource,
-    /// Whether `x-forwarded-client-cert` is replaced by what the handshake proved.
-    pub sets_client_certificate: bool,
+    /// What becomes of `x-forwarded-client-cert`.
+    pub client_certificate: ClientCertificate,
+    /// What is done to paths before anybody reads them.
+    pub paths: PathRule,
+    /// Whether a dot at the end of a host is taken away.
+    pub strips_host_dot: bool,
     /// Whether callers are outside of the mesh, and what they say of where they come from counts for nothing.
     pub from_outside: bool,
     /// What the field `server` of responses says.
@@ -388,7 +392,7 @@ impl Chain {
 
 impl HttpHandler {
     fn parse(manager: &http::HttpConnectionManager, listener: &str, limiters: &Limiters) -> Result<Self, String> {
-        use http::http_connection_manager::{ForwardClientCertDetails, RouteSpecifier};
+        use http::http_connection_manager::RouteSpecifier;
         let mut limits = Vec::new();
         for filter in &manager.http_filters {
             let limit = config_of(filter).filter(|config| is_limit(config));
@@ -412,11 +416,12 @@ impl HttpHandler {
             }
             _ => return Err("route_specifier: rds or route_config is expected".into()),
         };
-        let sets = manager.forward_client_cert_details() == ForwardClientCertDetails::SanitizeSet;
         Ok(Self {
             name: manager.stat_prefix.as_str().into(),
             routes,
-            sets_client_certificate: sets,
+            client_certificate: ClientCertificate::parse(manager),
+            paths: PathRule::parse(manager)?,
+            strips_host_dot: manager.strip_trailing_host_dot,
             from_outside: manager.use_remote_address.as_ref().is_some_and(|flag| flag.value),
             server: ServerName::parse(manager)?,
             limits,

@@ -17,6 +17,7 @@ use rustls::{
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use std::borrow::Cow;
 use std::fmt::{Display, Write};
 use std::sync::Arc;
 use x509_parser::certificate::X509Certificate;
@@ -115,11 +116,19 @@ pub fn description(leaf: &CertificateDer<'_>) -> String {
     for name in names {
         // A text takes all that is written into it.
         let _ = match name {
-            Name::Uri(uri) => write!(text, ";URI={uri}"),
-            Name::Dns(dns) => write!(text, ";DNS={dns}"),
+            Name::Uri(uri) => write!(text, ";URI={}", value(uri)),
+            Name::Dns(dns) => write!(text, ";DNS={}", value(dns)),
         };
     }
     text
+}
+
+/// A value of the field, in quotes if it could be read as more than one (Envoy's documentation of the field asks for that).
+fn value(name: &str) -> Cow<'_, str> {
+    if name.contains([',', ';', '"']) {
+        return Cow::Owned(format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")));
+    }
+    Cow::Borrowed(name)
 }
 
 enum Name<'a> {
@@ -316,5 +325,24 @@ impl ClientCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chain.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair, SanType};
+
+    /// B13: a name in a certificate is one value of the field, whatever is in it.
+    #[test]
+    fn no_name_says_more_than_one_value() {
+        let mut params = CertificateParams::default();
+        let dns = "a,By=x;URI=spiffe://a/ns/b/sa/admin".try_into().expect("ASCII");
+        let uri = "https://x/?a=\"b\"".try_into().expect("ASCII");
+        params.subject_alt_names = vec![SanType::DnsName(dns), SanType::URI(uri)];
+        let certificate = params.self_signed(&KeyPair::generate().expect("a key")).expect("a certificate");
+        let text = description(certificate.der());
+        let (_, names) = text.split_once(";URI=").expect("names");
+        assert_eq!(names, r#""https://x/?a=\"b\"";DNS="a,By=x;URI=spiffe://a/ns/b/sa/admin""#);
     }
 }
