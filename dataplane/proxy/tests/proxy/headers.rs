@@ -151,5 +151,6 @@ async fn paths_are_routed_and_seen_in_one_form() {
     let mut caller = http1(pair.entry).await;
     let asked = Request::get("/a//b/../%2e%2e/c?x=//").header("host", HOST).body(empty()).expect("a request");
     let response = caller.send_request(asked).await.expect("a response");
-    assert!(text(response).await.starts_with("GET /c?x=//\n"));
+    // An empty segment is one, as to Envoy: slashes are merged last.
+    assert!(text(response).await.starts_with("GET /a/c?x=//\n"));
 }
