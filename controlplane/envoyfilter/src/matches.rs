@@ -95,6 +95,18 @@ pub(crate) fn word<T: Copy>(at: &Field<'_>, words: &[(&str, T)]) -> Result<Optio
     found.map(Some).ok_or_else(|| at.refuse(format!("one of {}", names())))
 }
 
+type Said = fn(&Node) -> &str;
+
+/// What is kept of what a node says of itself.
+const KEPT: [(&str, Said); 6] = [
+    ("CLUSTER_ID", |node| &node.cluster),
+    ("NETWORK", |node| &node.network),
+    ("NAMESPACE", |node| node.namespace.as_str()),
+    ("SERVICE_ACCOUNT", |node| &node.service_account),
+    ("INTERCEPTION_MODE", |node| node.interception.as_str()),
+    ("ISTIO_VERSION", |node| &node.version),
+];
+
 fn some(at: &Field<'_>) -> Result<Option<String>, ResourceError> {
     Ok(at.text()?.filter(|text| !text.is_empty()).map(str::to_owned))
 }
@@ -118,10 +130,18 @@ impl Match {
         if Regex::new(version.text()?.unwrap_or_default()).is_err() {
             return Err(version.refuse("a regular expression in RE2's syntax"));
         }
+        let metadata = proxy.get("metadata");
+        for (name, member) in metadata.members()? {
+            if KEPT.iter().all(|(kept, _)| *kept != name) {
+                let names: Vec<&str> = KEPT.iter().map(|(kept, _)| *kept).collect();
+                source
+                    .warn(&member, format!("never matches: of a proxy's metadata only {} are kept", names.join(", ")));
+            }
+        }
         Ok(Self {
             context: word(&fields.get("context"), &CONTEXTS)?.unwrap_or_default(),
             version: some(&version)?,
-            metadata: proxy.get("metadata").texts()?,
+            metadata: metadata.texts()?,
             listener: ListenerMatch::read(&fields.get("listener"), source)?,
             routes: RoutesMatch::read(&fields.get("routeConfiguration"), source)?,
             cluster: ClusterMatch::read(&fields.get("cluster"))?,
@@ -147,17 +167,9 @@ impl Match {
     }
 }
 
-/// What a node says of itself under `key`, of the keys that are kept.
+/// What a node says of itself under `key`.
 fn said<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
-    Some(match key {
-        "CLUSTER_ID" => &node.cluster,
-        "NETWORK" => &node.network,
-        "NAMESPACE" => node.namespace.as_str(),
-        "SERVICE_ACCOUNT" => &node.service_account,
-        "INTERCEPTION_MODE" => node.interception.as_str(),
-        "ISTIO_VERSION" => &node.version,
-        _ => return None,
-    })
+    KEPT.iter().find(|(name, _)| *name == key).map(|(_, of)| of(node))
 }
 
 // === impl ListenerMatch ===
