@@ -35,8 +35,8 @@ fn intent(count: usize) -> Intent {
             host(n)
         )
     };
-    let documents: String = (0..count).map(|n| five_routes(&host(n)) + &rule(n)).collect();
-    Intent::from_documents(&resource::parse("i.yaml", &documents).expect("parses").documents).expect("valid")
+    let of = |n: usize| resource::parse("i.yaml", &(five_routes(&host(n)) + &rule(n))).expect("parses").documents;
+    Intent::from_documents(&(0..count).flat_map(of).collect::<Vec<_>>()).expect("valid")
 }
 
 /// The catalog with an endpoint more.

@@ -4,7 +4,7 @@
 #[path = "../../../controlplane/translate/tests/fixture/mod.rs"]
 mod fixture;
 
-use config::{EgressListener, Intent};
+use config::{CaptureMode, EgressListener, Intent};
 use criterion::{Criterion, criterion_group, criterion_main};
 use fixture::{catalog, egress, endpoint, five_routes, identity, node, port, service, sidecar};
 use http::{HeaderMap, Method};
@@ -27,7 +27,8 @@ fn table(count: usize) -> RoutingTable {
     let documents: String = (0..count).map(|n| five_routes(&format!("service-{n}.shop.svc.cluster.local"))).collect();
     let documents = resource::parse("v.yaml", &documents).expect("well-formed").documents;
     let mut intent = Intent::from_documents(&documents).expect("valid");
-    intent.sidecars = sidecar(vec![], vec![egress(443, Protocol::Tls, &["*/*"])]).sidecars;
+    let bound = EgressListener { capture: CaptureMode::None, ..egress(443, Protocol::Tls, &["*/*"]) };
+    intent.sidecars = sidecar(vec![], vec![bound]).sidecars;
     intent.sidecars[0].egress.push(EgressListener { port: None, ..egress(0, Protocol::Auto, &["*/*"]) });
     let snapshot =
         translate(&catalog((0..count).map(one).collect()), &intent, &node(Interception::Redirect), &identity());
