@@ -7,8 +7,8 @@ use crate::{
     peer_authentication, proxy_config, rate_limit, sidecar, virtual_service,
 };
 use envoyfilter::EnvoyFilter;
-use model::{Host, Namespace, ServiceKey};
-use resource::{Document, Resource, ResourceError, Secret, Source, Value, Warning};
+use model::{Host, Namespace, Port, ServiceKey};
+use resource::{Document, Metadata, Resource, ResourceError, Secret, Source, Value, Warning};
 use std::collections::BTreeMap;
 
 /// What is wanted: the second of the five values. Replaced whole, never changed in place.
@@ -42,6 +42,14 @@ pub struct Intent {
 
 /// Istio's group of the kinds that say who may do what.
 const SECURITY: &str = "security.istio.io/";
+/// The part of a document that an [`Intent`] is made of.
+#[derive(PartialEq)]
+enum Part<'a> {
+    All(&'a Document),
+    /// What others may refer to.
+    Service(&'a Metadata, &'a [Host], &'a [Port]),
+}
+
 /// The group and version of the kinds that are Isthmus's own.
 const RATE_LIMIT: &str = "networking.isthmus.io/v1alpha1";
 /// The groups whose kinds steer a mesh: what we do not know of them is worth a warning.
@@ -91,6 +99,12 @@ impl Intent {
         let errors: Vec<_> =
             documents.iter().filter_map(|document| intent.add(document, &mut gateway_api).err()).collect();
         if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// Whether `old` and `new` come to the same for certain, because they are different at most in what nothing here is
+    /// made of: workloads, and endpoints and addresses of ServiceEntries.
+    pub fn is_same_of(old: &[Document], new: &[Document]) -> bool {
+        old.iter().filter_map(Part::of).eq(new.iter().filter_map(Part::of))
     }
 
     fn gather(documents: &[Document]) -> (Self, GatewayApi, Vec<ResourceError>) {
@@ -254,6 +268,19 @@ impl Intent {
             self.warnings.push(unknown(document));
         }
         false
+    }
+}
+
+// === impl Part ===
+
+impl<'a> Part<'a> {
+    /// None if nothing is made of `document`.
+    fn of(document: &'a Document) -> Option<Self> {
+        match &document.resource {
+            Resource::WorkloadEntry(_) | Resource::WorkloadGroup(_) => None,
+            Resource::ServiceEntry(entry) => Some(Self::Service(&document.metadata, &entry.hosts, &entry.ports)),
+            Resource::Secret(_) | Resource::ConfigMap(_) | Resource::Other(_) => Some(Self::All(document)),
+        }
     }
 }
 

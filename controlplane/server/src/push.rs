@@ -37,6 +37,8 @@ pub(crate) struct Pusher {
     /// What was seen last, pushed or not.
     seen: Arc<Catalog>,
     intent: Arc<Intent>,
+    /// What it was made of, or would have been if it had been good.
+    read: Arc<Vec<Document>>,
 }
 
 // === impl Pusher ===
@@ -61,6 +63,7 @@ impl Pusher {
             waiting: Debounce::default(),
             seen,
             intent,
+            read: documents_now,
         }
     }
 
@@ -123,6 +126,10 @@ impl Pusher {
 
     fn see_documents(&mut self) {
         let documents = self.documents.borrow_and_update().clone();
+        let before = std::mem::replace(&mut self.read, documents.clone());
+        if Intent::is_same_of(&before, &documents) {
+            return;
+        }
         if let Some(intent) = read(&documents, &self.errors).filter(|intent| *intent != self.intent) {
             self.intent = intent;
             self.waiting.note(Urgency::Configuration, Instant::now());
