@@ -3,6 +3,7 @@
 
 use super::enrol::{self, SYSTEM_NAMESPACE};
 use super::ingress::Ingress;
+use super::offered;
 use super::proxy::connector;
 use super::registry::open;
 use crate::admin::{self, Views};
@@ -48,7 +49,7 @@ pub async fn gateway(settings: GatewayProcess, shutdown: CancellationToken) -> a
         name: settings.name.as_str().into(),
         identity,
         peers,
-        catalog: catalog.clone(),
+        catalog: offered::follow(catalog.clone(), opened.registry.documents.clone(), shutdown.clone()),
         store: opened.store,
         registry_key: opened.key,
         metrics: counted,

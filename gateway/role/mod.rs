@@ -5,6 +5,7 @@ mod control_plane;
 mod enrol;
 mod gateway;
 mod ingress;
+mod offered;
 mod proxy;
 mod registry;
 mod sidecar;

@@ -91,6 +91,35 @@ async fn only_what_is_exported_can_be_reached_and_withdrawing_counts_at_once() {
     mesh.stop_all().await;
 }
 
+/// A gateway carries TLS that it cannot read, and where callers come in the clear there is none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_in_the_clear_is_offered_to_no_other_cluster() {
+    let mesh = Mesh::start(65);
+    mesh.answer("details").await;
+    let west = mesh.layout.west_mesh();
+    let file = mesh.east_resources().join("peers.yaml");
+    let policy = |mode: &str| {
+        let text = format!(
+            "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: a, namespace: bookinfo}}\n\
+             spec: {{mtls: {{mode: {mode}}}}}\n"
+        );
+        std::fs::write(&file, text).expect("the file is written");
+    };
+    policy("DISABLE");
+    until("details is not offered", PATIENCE, async || {
+        let gateway = SocketAddr::new(mesh.layout.west().control_plane, 15000);
+        match (mesh.ask(west, "details").await, mesh.inspect(gateway, "catalog").await) {
+            (Ok(reply), _) if reply.status == 200 => Err("it answered"),
+            (_, catalog) if catalog.contains("details.bookinfo.svc.cluster.local") => Err("it is known"),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    policy("STRICT");
+    assert_eq!(mesh.answer("details").await["served"]["cluster"], "east");
+    mesh.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_malformed_file_is_named_and_what_it_last_said_well_stays() {
     let mesh = Mesh::start(63);

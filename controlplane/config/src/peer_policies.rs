@@ -49,6 +49,11 @@ impl PeerPolicies {
         self.disables = self.by_namespace.values().flatten().any(|(policy, _)| policy.disables());
     }
 
+    /// Whether anybody is to come in the clear though a proxy of the mesh stands before it.
+    pub fn disables(&self) -> bool {
+        self.disables
+    }
+
     /// How callers of the workload of these labels come. Of several resources for one level the oldest counts.
     pub fn modes_for(&self, namespace: &Namespace, labels: &BTreeMap<String, String>) -> PeerModes {
         PeerModes::of(self.levels(namespace, labels))
