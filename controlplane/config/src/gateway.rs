@@ -19,6 +19,8 @@ pub struct Gateway {
     pub selector: BTreeMap<String, String>,
     /// Whether only proxies of its own namespace serve it, as a Gateway of the Gateway API has it.
     pub stays_in_namespace: bool,
+    /// Its class, if it is of the Gateway API.
+    pub class: Option<String>,
     /// Where servers listen that say no address: at those of these that the proxy has, or at all of its own if it has
     /// none of them.
     pub addresses: Vec<IpAddr>,
@@ -85,6 +87,7 @@ pub(crate) fn read(document: &Document, spec: &Node, source: &mut Source) -> Res
         position: document.position.clone(),
         selector: field::labels(&fields.get("selector"))?,
         stays_in_namespace: false,
+        class: None,
         addresses: Vec::new(),
         servers: read,
     })

@@ -2,9 +2,10 @@
 
 use crate::gateway_api::GatewayApi;
 use crate::{
-    BackendTls, ByHost, ClientTls, Credential, DefaultExport, DestinationRule, Gateway, MeshConfig, PeerPolicies,
-    RateLimit, Sidecar, VirtualService, Visibility, delegate, destination_rule, gateway, gateway_conflict, mesh_config,
-    peer_authentication, proxy_config, rate_limit, sidecar, virtual_service,
+    AuthorizationPolicy, BackendTls, ByHost, ClientTls, Credential, DefaultExport, DestinationRule, Gateway,
+    MeshConfig, PeerPolicies, RateLimit, Sidecar, VirtualService, Visibility, authorization_policy, delegate,
+    destination_rule, gateway, gateway_conflict, mesh_config, peer_authentication, policy_target, proxy_config,
+    rate_limit, sidecar, virtual_service,
 };
 use envoyfilter::EnvoyFilter;
 use model::{Host, Namespace, Port, ServiceKey};
@@ -28,6 +29,8 @@ pub struct Intent {
     pub rate_limits: Vec<RateLimit>,
     /// The EnvoyFilters, in the order of the documents.
     pub envoy_filters: Vec<EnvoyFilter>,
+    /// The AuthorizationPolicies, in the order of the documents.
+    pub authorization_policies: Vec<AuthorizationPolicy>,
     /// What gateways show and trust, by the Secret's namespace and name.
     pub credentials: BTreeMap<(Namespace, String), Credential>,
     /// Whether a DestinationRule has zones share requests.
@@ -74,6 +77,7 @@ impl Intent {
         let rules = std::mem::take(&mut intent.destination_rules);
         intent.destination_rules = destination_rule::merged(rules, &mut intent.warnings).into_iter().collect();
         intent.shares_zones = intent.destination_rules.iter().any(DestinationRule::shares_zones);
+        policy_target::find_entries(&mut intent, documents);
         gateway_conflict::warn(&intent.gateways, &mut intent.warnings);
         intent.peer_policies.settle(intent.mesh.root_namespace(), &mut intent.warnings);
         let services = std::mem::take(&mut intent.virtual_services);
@@ -245,6 +249,10 @@ impl Intent {
             "PeerAuthentication" if document.api_version.starts_with(SECURITY) => {
                 let read = peer_authentication::read(document, spec, &mut source)?;
                 self.peer_policies.add(read, &document.position);
+            }
+            "AuthorizationPolicy" if document.api_version.starts_with(SECURITY) => {
+                let read = authorization_policy::read(document, spec, self.root_namespace(), &mut source)?;
+                self.authorization_policies.push(read);
             }
             "RateLimit" if document.api_version == RATE_LIMIT => {
                 self.rate_limits.push(rate_limit::read(document, spec, &mut source)?);

@@ -2,6 +2,9 @@
 //!
 //! One file for each kind, and for each noun that a kind is made of; [`Intent`] answers translate's questions.
 
+mod access_condition;
+mod access_rule;
+mod authorization_policy;
 mod backend_tls;
 mod by_host;
 mod client_tls;
@@ -30,6 +33,7 @@ mod outlier_detection;
 mod peer_authentication;
 mod peer_policies;
 mod percentage;
+mod policy_target;
 mod proxy_config;
 mod rate_limit;
 mod retries;
@@ -38,11 +42,15 @@ mod server_tls;
 mod sidecar;
 mod stream_route;
 mod string_match;
+mod text_pattern;
 mod tls_names;
 mod traffic_policy;
 mod value_format;
 mod virtual_service;
 
+pub use access_condition::{AccessCondition, MetadataPattern};
+pub use access_rule::{AccessOperation, AccessRule, AccessSource, PathPattern, PathSegment};
+pub use authorization_policy::{AuthorizationPolicy, PolicyAction};
 pub use backend_tls::BackendTls;
 pub use by_host::{ByHost, Named};
 pub use client_tls::{ClientTls, TlsMode};
@@ -70,6 +78,7 @@ pub use outlier_detection::OutlierDetection;
 pub use peer_authentication::{MtlsMode, PeerAuthentication, PeerModes};
 pub use peer_policies::PeerPolicies;
 pub use percentage::Percentage;
+pub use policy_target::{PolicyTarget, TargetRef};
 pub use rate_limit::{LimitContext, LimitKey, LimitRule, LimitSource, RateLimit, TokenBucket};
 pub use retries::Retries;
 pub use selector::{EgressHost, HostPattern, NamespacePattern, Selector};
@@ -77,5 +86,6 @@ pub use server_tls::{ServerTls, ServerTlsMode, Shown, TlsVersion};
 pub use sidecar::{CaptureMode, DefaultEndpoint, EgressListener, IngressListener, OutboundPolicy, Sidecar};
 pub use stream_route::{StreamMatch, TcpRoute, TlsMatch, TlsRoute};
 pub use string_match::StringMatch;
+pub use text_pattern::{Listed, TextPattern};
 pub use traffic_policy::{PortPolicy, ProxyProtocol, RetryBudget, TrafficPolicy, Tunnel};
 pub use virtual_service::VirtualService;

@@ -4,7 +4,7 @@
 use crate::connection_pool::keepalive;
 use crate::field::namespace;
 use crate::{Keepalive, LocalitySetting, OutboundPolicy, Retries, Visibility};
-use model::Namespace;
+use model::{Namespace, TrustDomain};
 use resource::{ConfigMap, Document, Field, Resource, ResourceError, Source, embedded};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -32,6 +32,8 @@ pub struct MeshConfig {
     pub root_namespace: Option<Namespace>,
     /// Who sees a service that does not say.
     pub service_export: DefaultExport,
+    /// Former names of the trust domain: AuthorizationPolicies that name one of them mean all.
+    pub trust_domain_aliases: Vec<TrustDomain>,
     /// Who sees a VirtualService that does not say.
     pub virtual_service_export: DefaultExport,
     /// Who sees a DestinationRule that does not say.
@@ -98,7 +100,6 @@ const ELSEWHERE: &[&str] = &[
     "serviceSettings",
     "tlsDefaults",
     "trustDomain",
-    "trustDomainAliases",
     "verifyCertificateAtClient",
 ];
 const FIELDS: &[&str] = &[
@@ -116,6 +117,7 @@ const FIELDS: &[&str] = &[
     "protocolDetectionTimeout",
     "rootNamespace",
     "tcpKeepalive",
+    "trustDomainAliases",
 ];
 const NAME: &str = "istio";
 const KEY: &str = "mesh";
@@ -170,11 +172,16 @@ impl MeshConfig {
                 .filter(|t| !t.is_zero()),
             root_namespace: namespace(&fields.get("rootNamespace"))?,
             service_export: export(&fields.get("defaultServiceExportTo"))?,
+            trust_domain_aliases: aliases(&fields.get("trustDomainAliases"))?,
             virtual_service_export: export(&fields.get("defaultVirtualServiceExportTo"))?,
             destination_rule_export: export(&fields.get("defaultDestinationRuleExportTo"))?,
             paths: paths(&fields.get("pathNormalization"))?,
         })
     }
+}
+
+fn aliases(at: &Field<'_>) -> Result<Vec<TrustDomain>, ResourceError> {
+    at.items()?.iter().map(Field::required).collect()
 }
 
 fn outbound(at: &Field<'_>) -> Result<Option<OutboundPolicy>, ResourceError> {

@@ -7,6 +7,7 @@
 //!      -> bytes: tcp routes
 //! ```
 
+use crate::authorization::Guard;
 use crate::listener::{self, Listeners, TLS};
 use crate::matches::Audience;
 use crate::scope::Scope;
@@ -38,6 +39,8 @@ struct Chains {
     by_name: Vec<envoy::FilterChain>,
     otherwise: Option<envoy::FilterChain>,
     taken: BTreeSet<String>,
+    /// What guards them.
+    guard: Guard,
 }
 
 pub(crate) fn add(scope: &Scope<'_>, listeners: &mut Listeners) {
@@ -62,14 +65,15 @@ pub(crate) fn of_a_kind<'a>(servers: &[Edge<'a>]) -> Vec<Edge<'a>> {
 fn listener(scope: &Scope<'_>, base: envoy::Listener, servers: &[Edge<'_>]) -> Option<envoy::Listener> {
     let servers = of_a_kind(servers);
     let first = servers.first()?;
+    let guard = Guard::of(scope, None);
     if first.server.is_clear_http() {
-        let filter = filter::http_edge(scope, format!("outbound_{}", base.name), edge_route::clear_name(first));
+        let filter = filter::http_edge(scope, format!("outbound_{}", base.name), edge_route::clear_name(first), &guard);
         return Some(envoy::Listener {
             filter_chains: vec![listener::chain(FilterChainMatch::default(), filter)],
             ..base
         });
     }
-    let mut chains = Chains::default();
+    let mut chains = Chains { guard, ..Chains::default() };
     for edge in &servers {
         match &edge.server.tls {
             Some(tls) if tls.ends_here() => chains.ending(scope, edge, tls),
@@ -98,7 +102,12 @@ impl Chains {
         let Some(server_names) = self.claim(&edge.server.hosts) else { return };
         let filter = if edge.server.is_http() {
             let name = edge_route::secure_name(edge);
-            Some(filter::http_edge(scope, format!("outbound_{}_{}", edge.port, edge.server.port_name), name))
+            Some(filter::http_edge(
+                scope,
+                format!("outbound_{}_{}", edge.port, edge.server.port_name),
+                name,
+                &self.guard,
+            ))
         } else {
             let mut routes = scope.routed_by(edge.gateway, edge.server).map(|(service, _)| &service.tcp[..]);
             let audience = Audience::Gateway(edge.gateway);
@@ -107,10 +116,10 @@ impl Chains {
         let Some(filter) = filter else { return };
         let matches =
             FilterChainMatch { server_names, transport_protocol: TLS.to_owned(), ..FilterChainMatch::default() };
-        self.by_name.push(envoy::FilterChain {
+        self.by_name.push(self.guard.before(envoy::FilterChain {
             transport_socket: Some(server_tls::downstream(tls, edge.server.is_http())),
             ..listener::chain(matches, filter)
-        });
+        }));
     }
 
     /// TLS goes on to where the server name leads.
@@ -123,14 +132,14 @@ impl Chains {
             };
             let audience = Audience::Gateway(edge.gateway);
             for chain in stream::tls_routes(scope, &service.tls, edge.server.port, audience, narrowed) {
-                stream::add(&mut self.by_name, chain);
+                stream::add(&mut self.by_name, self.guard.before(chain));
             }
             let conditions = self.by_name.iter().filter_map(|chain| chain.filter_chain_match.as_ref());
             self.taken.extend(conditions.flat_map(stream::server_names));
         }
     }
 
-    /// The mesh's own TLS goes on to the service that it names.
+    /// The mesh's own TLS goes on to the service that it names, whose proxy judges it: who asks is not seen here.
     fn passing_mesh(&mut self, scope: &Scope<'_>, edge: &Edge<'_>) {
         for (name, ..) in cluster::passed(scope, edge.server) {
             if self.taken.insert(name.clone()) {
@@ -150,10 +159,11 @@ impl Chains {
             let audience = Audience::Gateway(edge.gateway);
             let (conditional, otherwise) = stream::tcp_routes(scope, &service.tcp, edge.server.port, audience);
             for chain in conditional {
-                stream::add(&mut self.by_name, chain);
+                stream::add(&mut self.by_name, self.guard.before(chain));
             }
             if self.otherwise.is_none() {
-                self.otherwise = otherwise.map(|filter| listener::chain(FilterChainMatch::default(), filter));
+                let chain = otherwise.map(|filter| listener::chain(FilterChainMatch::default(), filter));
+                self.otherwise = chain.map(|chain| self.guard.before(chain));
             }
         }
     }

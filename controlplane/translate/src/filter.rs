@@ -1,6 +1,7 @@
 //! The filters that listeners are made of.
 
 use crate::any::any;
+use crate::authorization::Guard;
 use crate::filter_config::{CORS, FAULT};
 use crate::scope::Scope;
 use crate::stream::Way;
@@ -37,7 +38,7 @@ pub(crate) fn http_outbound(scope: &Scope<'_>, stat_prefix: String, route_name: 
 }
 
 /// Requests from outside of the mesh: what they say of where they come from counts for nothing.
-pub(crate) fn http_edge(scope: &Scope<'_>, stat_prefix: String, route_name: String) -> listener::Filter {
+pub(crate) fn http_edge(scope: &Scope<'_>, stat_prefix: String, route_name: String, guard: &Guard) -> listener::Filter {
     let rds = http::Rds { config_source: ads(), route_config_name: route_name };
     let mut manager = http::HttpConnectionManager {
         server_name: SERVER_NAME.to_owned(),
@@ -51,14 +52,20 @@ pub(crate) fn http_edge(scope: &Scope<'_>, stat_prefix: String, route_name: Stri
         }),
         ..http_manager(scope, stat_prefix, RouteSpecifier::Rds(rds))
     };
-    manager.http_filters.splice(0..0, [step(FAULT, &HttpFault::default()), step(CORS, &Cors::default())]);
+    let steps = [step(FAULT, &HttpFault::default()), step(CORS, &Cors::default())];
+    manager.http_filters.splice(0..0, guard.http.iter().cloned().chain(steps));
     http_filter(&manager)
 }
 
 /// Requests to the workload: the application learns from `x-forwarded-client-cert` who asks, at the end of what the caller
 /// says it knew from others; from who comes in the clear nothing is believed there.
-pub(crate) fn http_inbound(scope: &Scope<'_>, stat_prefix: String, routes: RouteConfiguration) -> listener::Filter {
-    http_filter(&http::HttpConnectionManager {
+pub(crate) fn http_inbound(
+    scope: &Scope<'_>,
+    stat_prefix: String,
+    routes: RouteConfiguration,
+    guard: &Guard,
+) -> listener::Filter {
+    let mut manager = http::HttpConnectionManager {
         server_name: SERVER_NAME.to_owned(),
         forward_client_cert_details: ForwardClientCertDetails::AppendForward.into(),
         set_current_client_cert_details: Some(SetCurrentClientCertDetails {
@@ -67,7 +74,9 @@ pub(crate) fn http_inbound(scope: &Scope<'_>, stat_prefix: String, routes: Route
             ..Default::default()
         }),
         ..http_manager(scope, stat_prefix, RouteSpecifier::RouteConfig(routes))
-    })
+    };
+    manager.http_filters.splice(0..0, guard.http.iter().cloned());
+    http_filter(&manager)
 }
 
 /// Bytes, to `upstream`.

@@ -7,6 +7,7 @@
 //!            -> HTTP: inline routes | bytes -> inbound|PORT||
 //! ```
 
+use crate::authorization::Guard;
 use crate::cluster::{self, INBOUND_PASSTHROUGH};
 use crate::listener::{self, Listeners, PLAIN_HTTP, RAW, TLS};
 use crate::route::Callers;
@@ -29,6 +30,14 @@ const DETECTION_TIMEOUT_MS: u32 = 5000;
 const MESH_HTTP: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
 /// Bytes of the mesh.
 const MESH_BYTES: [&str; 2] = ["istio", "istio-peer-exchange"];
+
+/// A port and what guards it.
+#[derive(Clone, Copy)]
+struct Served<'a> {
+    scope: &'a Scope<'a>,
+    inbound: &'a Inbound,
+    guard: &'a Guard,
+}
 
 pub(crate) fn add(scope: &Scope<'_>, listeners: &mut Listeners) {
     for inbound in scope.inbound.values() {
@@ -65,8 +74,9 @@ fn virtual_inbound(scope: &Scope<'_>) -> envoy::Listener {
     let unknown = scope.callers_come.ports.iter().filter(|(port, _)| {
         **port != INBOUND_PORT && scope.inbound.get(port).is_none_or(|inbound| inbound.bind.is_some())
     });
-    filter_chains.extend(unknown.map(|(port, mode)| passed(*mode, at_port(*port))));
-    let otherwise = passed(scope.callers_come.otherwise, FilterChainMatch::default());
+    let guard = Guard::of(scope, None);
+    filter_chains.extend(unknown.map(|(port, mode)| guard.before(passed(*mode, at_port(*port)))));
+    let otherwise = guard.before(passed(scope.callers_come.otherwise, FilterChainMatch::default()));
     let mut default_filter_chain = None;
     match otherwise.filter_chain_match {
         None => default_filter_chain = Some(otherwise),
@@ -115,48 +125,52 @@ fn mutual(protocol: Protocol, matches: FilterChainMatch, filter: envoy::Filter) 
     envoy::FilterChain { transport_socket: Some(tls::downstream(protocol, &[])), ..listener::chain(matches, filter) }
 }
 
-/// The chains of one port, each narrowing `at`.
+/// The chains of one port, each narrowing `at`, guarded.
 fn chains(scope: &Scope<'_>, inbound: &Inbound, at: &FilterChainMatch) -> Vec<envoy::FilterChain> {
+    let guard = Guard::of(scope, inbound.service.as_ref());
+    of_port(Served { scope, inbound, guard: &guard }, at).into_iter().map(|chain| guard.before(chain)).collect()
+}
+
+/// The chains of one port; of those that carry bytes nothing is guarded yet.
+fn of_port(served: Served<'_>, at: &FilterChainMatch) -> Vec<envoy::FilterChain> {
+    let inbound = served.inbound;
     let matching = |transport: &str, protocols: &[&str]| FilterChainMatch {
         transport_protocol: transport.to_owned(),
         application_protocols: protocols.iter().map(ToString::to_string).collect(),
         ..at.clone()
     };
     let is_http = inbound.protocol.is_http();
-    let handler = |callers| if is_http { http(scope, inbound, callers) } else { bytes(inbound) };
+    let handler = |callers| if is_http { http(served, callers) } else { bytes(inbound) };
     // Callers outside of the mesh show no mesh's ALPN; without TLS nobody is let in.
     let outside = |own: &ServerTls| envoy::FilterChain {
         transport_socket: Some(server_tls::downstream(own, is_http)),
         ..listener::chain(matching(TLS, &[]), handler(Callers::Anybody))
     };
     match (inbound.mode, &inbound.tls) {
-        (MtlsMode::Strict, _) => by_mesh(scope, inbound, &matching),
-        (MtlsMode::Permissive, None) => [by_mesh(scope, inbound, &matching), clear(scope, inbound, &matching)].concat(),
+        (MtlsMode::Strict, _) => by_mesh(served, &matching),
+        (MtlsMode::Permissive, None) => [by_mesh(served, &matching), clear(served, &matching)].concat(),
         (MtlsMode::Permissive, Some(own)) => {
             vec![mutual(inbound.protocol, matching(TLS, &tls::MESH_ALPN), handler(Callers::Mesh)), outside(own)]
         }
-        (MtlsMode::Disable, None) => clear(scope, inbound, &matching),
+        (MtlsMode::Disable, None) => clear(served, &matching),
         (MtlsMode::Disable, Some(own)) => vec![outside(own)],
     }
 }
 
 /// The chains for callers who come with the mesh's mTLS. Only where others are let in as well does it matter whether
 /// TLS may be an application's own.
-fn by_mesh(
-    scope: &Scope<'_>,
-    inbound: &Inbound,
-    matching: &dyn Fn(&str, &[&str]) -> FilterChainMatch,
-) -> Vec<envoy::FilterChain> {
+fn by_mesh(served: Served<'_>, matching: &dyn Fn(&str, &[&str]) -> FilterChainMatch) -> Vec<envoy::FilterChain> {
+    let inbound = served.inbound;
     let protocol = inbound.protocol;
     let unless_all = |alpn: &'static [&'static str]| if inbound.mode == MtlsMode::Strict { &[] } else { alpn };
     match protocol {
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
-            vec![mutual(protocol, matching(TLS, &[]), http(scope, inbound, Callers::Mesh))]
+            vec![mutual(protocol, matching(TLS, &[]), http(served, Callers::Mesh))]
         }
         Protocol::Tcp | Protocol::Udp => vec![mutual(protocol, matching(TLS, &[]), bytes(inbound))],
         Protocol::Tls => vec![mutual(protocol, matching(TLS, unless_all(&tls::MESH_ALPN)), bytes(inbound))],
         Protocol::Auto => vec![
-            mutual(protocol, matching(TLS, &MESH_HTTP), http(scope, inbound, Callers::Mesh)),
+            mutual(protocol, matching(TLS, &MESH_HTTP), http(served, Callers::Mesh)),
             mutual(protocol, matching(TLS, unless_all(&MESH_BYTES)), bytes(inbound)),
         ],
     }
@@ -164,25 +178,18 @@ fn by_mesh(
 
 /// The chains for callers who come in the clear, which an application's own TLS is to the mesh. Where none come with
 /// mTLS, all TLS is the application's.
-fn clear(
-    scope: &Scope<'_>,
-    inbound: &Inbound,
-    matching: &dyn Fn(&str, &[&str]) -> FilterChainMatch,
-) -> Vec<envoy::FilterChain> {
+fn clear(served: Served<'_>, matching: &dyn Fn(&str, &[&str]) -> FilterChainMatch) -> Vec<envoy::FilterChain> {
+    let inbound = served.inbound;
     let own_tls = || listener::chain(matching(TLS, &[]), bytes(inbound));
     let as_bytes = || listener::chain(matching(RAW, &[]), bytes(inbound));
     match inbound.protocol {
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
-            vec![listener::chain(matching(RAW, &[]), http(scope, inbound, Callers::Anybody))]
+            vec![listener::chain(matching(RAW, &[]), http(served, Callers::Anybody))]
         }
         Protocol::Tcp | Protocol::Udp if inbound.mode == MtlsMode::Permissive => vec![as_bytes()],
         Protocol::Tcp | Protocol::Udp | Protocol::Tls => vec![own_tls(), as_bytes()],
         Protocol::Auto => {
-            vec![
-                own_tls(),
-                listener::chain(matching(RAW, &PLAIN_HTTP), http(scope, inbound, Callers::Anybody)),
-                as_bytes(),
-            ]
+            vec![own_tls(), listener::chain(matching(RAW, &PLAIN_HTTP), http(served, Callers::Anybody)), as_bytes()]
         }
     }
 }
@@ -197,10 +204,11 @@ fn bytes(inbound: &Inbound) -> envoy::Filter {
     })
 }
 
-fn http(scope: &Scope<'_>, inbound: &Inbound, callers: Callers) -> envoy::Filter {
+fn http(Served { scope, inbound, guard }: Served<'_>, callers: Callers) -> envoy::Filter {
     let at = inbound.bind.map_or_else(String::new, |bind| match bind {
         Bind::All => "0.0.0.0_".to_owned(),
         Bind::Address(address) => format!("{address}_"),
     });
-    filter::http_inbound(scope, format!("inbound_{at}{}", inbound.port), route::inbound(scope, inbound.port, callers))
+    let routes = route::inbound(scope, inbound.port, callers);
+    filter::http_inbound(scope, format!("inbound_{at}{}", inbound.port), routes, guard)
 }

@@ -10,6 +10,7 @@
 
 mod any;
 mod assignment;
+mod authorization;
 mod captured;
 mod change;
 mod cluster;
@@ -29,8 +30,11 @@ mod matches;
 mod mesh_default;
 mod names;
 mod patch;
+mod permission;
 mod policy;
+mod principal;
 mod rate_limit;
+mod rbac;
 mod retry;
 mod route;
 mod scope;
@@ -38,6 +42,7 @@ mod secret;
 mod server_tls;
 mod stream;
 mod table;
+mod text;
 mod tls;
 mod transport;
 mod value;

@@ -5,6 +5,7 @@
 
 use crate::any::any;
 use crate::matches::{regex_of, string_matcher};
+use crate::text::escaped;
 use crate::value::{flag, fraction_at_runtime, number, time};
 use api::envoy::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use api::envoy::envoy::config::core::v3::{HeaderValue, HeaderValueOption, TypedExtensionConfig};
@@ -219,16 +220,4 @@ fn field(name: &str, matcher: StringMatcher) -> HeaderMatcher {
         header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(matcher)),
         ..Default::default()
     }
-}
-
-/// `text` as an expression that matches it alone (RE2's syntax).
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if !c.is_ascii_alphanumeric() && !"-_/ ~:@%&=,;<>".contains(c) && c.is_ascii() {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
 }

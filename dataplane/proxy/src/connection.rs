@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use identity::{description, fingerprint, peer_identity};
 use model::WorkloadIdentity;
-use routing::{Admits, Chain, Direction, Handler, HttpHandler, Listener, RouteSource};
+use routing::{Admits, Chain, Direction, Handler, HttpHandler, RouteSource};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -75,7 +75,7 @@ impl Connection {
         drop(table);
         let Some(chain) = taken.chain() else { return reset(&tcp) };
         let begun = Replay::new(tcp, first.freeze());
-        let mut serving = pin!(self.hand_over(&taken.listener, chain, begun, destination, &taken.seen));
+        let mut serving = pin!(self.hand_over(&taken, chain, begun));
         tokio::select! {
             biased;
             ended = &mut serving => return ended,
@@ -85,14 +85,13 @@ impl Connection {
         ended.unwrap_or_else(|_| Err(io::Error::other("its listener takes such connections otherwise now")))
     }
 
-    async fn hand_over(
-        &self,
-        listener: &Arc<Listener>,
-        chain: &Chain,
-        tcp: Replay,
-        destination: SocketAddr,
-        seen: &Seen,
-    ) -> io::Result<()> {
+    async fn hand_over(&self, taken: &Taken, chain: &Chain, tcp: Replay) -> io::Result<()> {
+        let Taken { listener, destination, seen, .. } = taken;
+        let (direction, destination) = (listener.direction, *destination);
+        let server_name = match seen {
+            Seen::Tls(hello) => hello.server_name.as_deref(),
+            _ => None,
+        };
         let stream = match &chain.tls {
             None => Stream::Plain(tcp),
             Some(tls) => {
@@ -110,17 +109,16 @@ impl Connection {
             Handler::Tcp(handler) => {
                 let caller = tcp::Caller {
                     shared: &self.shared,
-                    direction: listener.direction,
+                    direction,
                     destination,
                     address: self.address,
                     cut: &self.held.cut,
+                    principal: peer.as_ref().map(ToString::to_string),
                     peer,
-                    server_name: match seen {
-                        Seen::Tls(hello) => hello.server_name.as_deref(),
-                        _ => None,
-                    },
+                    server_name,
+                    taken,
                 };
-                caller.carry(stream, handler).await;
+                caller.admit(stream, chain, handler).await;
                 Ok(())
             }
             Handler::Http(handler) => {
@@ -133,7 +131,7 @@ impl Connection {
                     shared: self.shared.clone(),
                     listener: listener.clone(),
                     handler: HttpHandler::clone(handler),
-                    direction: listener.direction,
+                    direction,
                     destination,
                     address: self.address,
                     certificate,
@@ -141,7 +139,8 @@ impl Connection {
                     requests: Arc::default(),
                     over_tls: stream.tls().is_some(),
                     principal: peer.as_ref().map(ToString::to_string),
-                    inbound: (listener.direction == Direction::Inbound)
+                    server_name: server_name.unwrap_or_default().into(),
+                    inbound: (direction == Direction::Inbound)
                         .then(|| self.shared.telemetry.inbound(&self.served(handler), peer.as_ref())),
                 };
                 self.requests(stream, caller).await;

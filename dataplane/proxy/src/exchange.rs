@@ -1,5 +1,6 @@
 //! One request and its response, from the first byte to the last: what it holds, and what is recorded of it.
 
+use crate::authorize::Told;
 use crate::body::ResponseBody;
 use crate::destination::{Connection, Destination};
 use crate::http2::Place;
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use routing::{Direction, Endpoint, Use};
+use routing::{Direction, Endpoint, Use, Verdict};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +31,8 @@ pub(crate) struct Asked {
     pub(crate) version: Version,
     pub(crate) is_grpc: bool,
     pub(crate) sent: Sent,
+    /// What policies said of it, if there are any.
+    pub(crate) verdict: Option<Verdict>,
     pub(crate) _under_way: UnderWay,
 }
 
@@ -232,6 +235,7 @@ impl Asked {
     fn record(&self, series: &Series, outcome: Outcome, received: u64, destination: Option<&Destination>) {
         let took = self.began.elapsed();
         let sent = self.sent.bytes();
+        let told = Told::of(self.verdict.as_ref());
         series.requests(outcome).record(took, sent, received);
         tracing::info!(
             target: "access",
@@ -241,6 +245,10 @@ impl Asked {
             path = %self.path,
             status = outcome.status,
             flags = outcome.flag.as_str(),
+            details = told.details,
+            policy = told.policy,
+            audit = told.audit,
+            dry_run = told.dry_run,
             received = sent,
             sent = received,
             duration_ms = took.as_millis(),

@@ -1,7 +1,8 @@
 //! Requests: routed, delayed or refused where a route says so, forwarded.
 //!
 //! ```text
-//! request -> made canonical -> route -> faults -> CORS -> redirect | answer | forward: fields changed, sent, copied -> response
+//! request -> made canonical -> route -> limits -> policies -> faults -> CORS
+//!         -> redirect | answer | forward: fields changed, sent, copied -> response
 //! ```
 
 use crate::attempt::Answered;
@@ -22,7 +23,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use routing::{
     Abort, Action, Answer, Context, Crossing, Direction, Fault, Forward, HttpHandler, HttpVersion, Listener,
-    RetryPolicy, Route, RouteSource, RouteTarget, Upstream,
+    RetryPolicy, Route, RouteSource, RouteTarget, RoutingTable, Upstream,
 };
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -48,6 +49,8 @@ pub(crate) struct Caller {
     pub(crate) requests: Arc<Requests>,
     /// Who it proved to be.
     pub(crate) principal: Option<String>,
+    /// The server that its TLS names; empty if none.
+    pub(crate) server_name: Box<str>,
     /// What requests to the workload are counted in.
     pub(crate) inbound: Option<Arc<Series>>,
 }
@@ -93,14 +96,21 @@ impl Caller {
             Ok(canonical) => canonical,
             Err(words) => return own_answer(StatusCode::BAD_REQUEST, words.to_owned()),
         };
-        let asked = self.asked(&request, authority, path);
+        let mut asked = self.asked(&request, authority, path);
         let Some(route) = self.route(&asked, request.headers()) else {
+            if let Some(refused) = self.authorize(&mut asked, request.headers()) {
+                return refused;
+            }
             return self.refuse(&asked, StatusCode::NOT_FOUND, Flag::NoRoute, String::new());
         };
         match self.admit(&asked, &route, request.headers_mut()) {
             Err(refused) => *refused,
             Ok(shown) => {
-                let mut response = self.take(request, asked, &route).await;
+                let refused = self.authorize(&mut asked, request.headers());
+                let mut response = match refused {
+                    Some(refused) => refused,
+                    None => self.take(request, asked, &route).await,
+                };
                 shown.add(response.headers_mut());
                 response
             }
@@ -132,6 +142,14 @@ impl Caller {
             cors.allow(response.headers_mut(), &origin);
         }
         response
+    }
+
+    /// How requests are handled by now: a connection that is kept has the limits and the policies of its listener's newest
+    /// form.
+    pub(crate) fn newest<'a>(&'a self, table: &'a RoutingTable) -> &'a HttpHandler {
+        let newest = table.listeners.get(&self.listener.name);
+        let newest = newest.filter(|newest| !Arc::ptr_eq(newest, &self.listener));
+        newest.and_then(|newest| newest.http(&self.handler.name)).unwrap_or(&self.handler)
     }
 
     fn route(&self, asked: &Asked, headers: &HeaderMap) -> Option<Arc<Route>> {
@@ -339,6 +357,7 @@ impl Caller {
             path,
             version: request.version(),
             is_grpc: headers::is_grpc(request.headers()),
+            verdict: None,
             sent,
             _under_way: self.requests.begin(),
         }

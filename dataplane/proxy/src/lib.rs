@@ -9,12 +9,14 @@
 mod acceptors;
 mod announcement;
 mod attempt;
+mod authorize;
 mod body;
 mod canonical;
 mod connect;
 mod connection;
 mod connectors;
 mod decision;
+mod decisions;
 mod destination;
 mod detect;
 mod dynamic;

@@ -8,7 +8,6 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use routing::{Level, Limited, Limiter, Route, Ruling};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 /// What answers are told of rate limits.
 #[derive(Default)]
@@ -34,11 +33,8 @@ impl Caller {
         route: &Route,
         headers: &mut HeaderMap,
     ) -> Result<Shown, Box<Response<ResponseBody>>> {
-        // A connection that is kept has the limits of its listener's newest form.
         let table = self.shared.table.load();
-        let newest = table.listeners.get(&self.listener.name);
-        let newest = newest.filter(|newest| !Arc::ptr_eq(newest, &self.listener));
-        let handler = newest.and_then(|newest| newest.http(&self.handler.name)).unwrap_or(&self.handler);
+        let handler = self.newest(&table);
         if !handler.is_limited() {
             return Ok(Shown::default());
         }
@@ -83,7 +79,7 @@ impl Caller {
     }
 
     /// Where a request comes from: within the mesh, what the last proxy wrote down.
-    fn remote(&self, headers: &HeaderMap) -> IpAddr {
+    pub(crate) fn remote(&self, headers: &HeaderMap) -> IpAddr {
         let said = headers.get_all(FORWARDED_FOR).iter().next_back().filter(|_| !self.handler.from_outside);
         let last = said.and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
         last.unwrap_or(self.address.ip())

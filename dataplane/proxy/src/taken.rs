@@ -34,6 +34,14 @@ impl Taken {
         }
     }
 
+    /// What is done with such connections at this moment, by the chain that takes them; see [`Taken::superseded`] for the
+    /// absence of one.
+    pub(crate) fn now<T>(&self, shared: &Shared, look: impl FnOnce(&Chain) -> T) -> Option<T> {
+        let table = shared.table.load();
+        let now = table.listeners.get(&self.listener.name).unwrap_or(&self.listener);
+        self.chain_of(now).map(look)
+    }
+
     fn stands(&self, shared: &Shared) -> bool {
         let table = shared.table.load();
         let Some(now) = table.listeners.get(&self.listener.name) else { return true };

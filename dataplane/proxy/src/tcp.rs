@@ -6,6 +6,7 @@ use crate::dynamic::Asked;
 use crate::exchange::Busy;
 use crate::shared::Shared;
 use crate::stream::Stream;
+use crate::taken::Taken;
 use crate::telemetry::Bytes;
 use crate::{ProxyError, tunnel};
 use model::WorkloadIdentity;
@@ -31,6 +32,10 @@ pub(crate) struct Caller<'a> {
     /// Stop at once.
     pub(crate) cut: &'a CancellationToken,
     pub(crate) peer: Option<WorkloadIdentity>,
+    /// The same as a text.
+    pub(crate) principal: Option<String>,
+    /// How it was taken.
+    pub(crate) taken: &'a Taken,
     /// The server that its TLS names.
     pub(crate) server_name: Option<&'a str>,
 }
@@ -163,6 +168,7 @@ impl Caller<'_> {
             () = stillness(idle, &moved) => Err(io::ErrorKind::TimedOut.into()),
             () = lifetime(handler.longest) => Err(io::ErrorKind::TimedOut.into()),
             () = self.cut.cancelled() => Err(io::Error::other("shutting down")),
+            () = self.forbidden() => Err(io::Error::other("a policy turns it away now")),
         };
         Copied { outcome, received: received.into_inner(), sent: sent.into_inner() }
     }

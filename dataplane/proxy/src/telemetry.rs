@@ -3,6 +3,7 @@
 //! A series is resolved when a connection is made, and its counters once for each outcome, so that a request costs a
 //! read lock and not twenty labels.
 
+use crate::decisions::Decisions;
 use model::WorkloadIdentity;
 use parking_lot::{Mutex, RwLock};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -27,6 +28,7 @@ pub struct Metrics {
     closed: Family<TcpLabels, Counter>,
     sent: Family<TcpLabels, Counter>,
     received: Family<TcpLabels, Counter>,
+    decisions: Decisions,
 }
 
 /// Whose sidecar this is, as metrics name it.
@@ -63,6 +65,7 @@ pub(crate) enum Flag {
     UpstreamProtocol,
     DownstreamProtocol,
     RateLimited,
+    Unauthorized,
 }
 
 /// What a request is counted as.
@@ -176,6 +179,7 @@ impl Metrics {
             closed: Family::default(),
             sent: Family::default(),
             received: Family::default(),
+            decisions: Decisions::register(registry),
         };
         registry.register("istio_requests", "Requests", metrics.requests.clone());
         registry.register(
@@ -254,6 +258,11 @@ impl Telemetry {
         self.series(sides)
     }
 
+    /// What policies decided.
+    pub(crate) fn decisions(&self) -> &Decisions {
+        &self.metrics.decisions
+    }
+
     /// Who the workload is.
     pub(crate) fn principal(&self) -> &str {
         &self.owner.principal
@@ -303,15 +312,19 @@ impl Series {
 
     /// What connections are counted in.
     pub(crate) fn bytes(&self) -> &Bytes {
-        self.bytes.get_or_init(|| {
-            let labels = TcpLabels { sides: self.sides.clone(), request_protocol: "tcp", response_flags: "-" };
-            Bytes {
-                opened: self.metrics.opened.get_or_create(&labels).clone(),
-                closed: self.metrics.closed.get_or_create(&labels).clone(),
-                sent: self.metrics.sent.get_or_create(&labels).clone(),
-                received: self.metrics.received.get_or_create(&labels).clone(),
-            }
-        })
+        self.bytes.get_or_init(|| self.flagged(Flag::None))
+    }
+
+    /// What connections that are turned away are counted in.
+    pub(crate) fn flagged(&self, flag: Flag) -> Bytes {
+        let response_flags = flag.as_str();
+        let labels = TcpLabels { sides: self.sides.clone(), request_protocol: "tcp", response_flags };
+        Bytes {
+            opened: self.metrics.opened.get_or_create(&labels).clone(),
+            closed: self.metrics.closed.get_or_create(&labels).clone(),
+            sent: self.metrics.sent.get_or_create(&labels).clone(),
+            received: self.metrics.received.get_or_create(&labels).clone(),
+        }
     }
 
     /// Who asks.
@@ -410,6 +423,7 @@ impl Flag {
             Self::UpstreamProtocol => "UPE",
             Self::DownstreamProtocol => "DPE",
             Self::RateLimited => "RL",
+            Self::Unauthorized => "UAEX",
         }
     }
 }

@@ -39,8 +39,9 @@ pub(crate) struct FieldMatch {
     missing_is_empty: bool,
 }
 
+/// Which field; those of a request's line count as some.
 #[derive(Debug, Clone)]
-enum FieldName {
+pub(crate) enum FieldName {
     Field(HeaderName),
     Method,
     Authority,
@@ -138,13 +139,7 @@ impl FieldMatch {
             Some(HeaderMatchSpecifier::StringMatch(matcher)) => Some(TextMatch::parse(matcher)?),
             Some(_) => return Err("headers: string_match or present_match is accepted".into()),
         };
-        let name = match matcher.name.as_str() {
-            ":method" => FieldName::Method,
-            ":authority" | "host" => FieldName::Authority,
-            ":scheme" => FieldName::Scheme,
-            ":path" => FieldName::Path,
-            name => FieldName::Field(name.parse().map_err(|_| format!("headers: {name:?} is no field's name"))?),
-        };
+        let name = FieldName::parse(&matcher.name)?;
         Ok(Self { name, wanted, inverted, missing_is_empty: matcher.treat_missing_header_as_empty })
     }
 
@@ -160,7 +155,17 @@ impl FieldMatch {
 // === impl FieldName ===
 
 impl FieldName {
-    fn is_there(&self, asked: &Asked<'_>) -> bool {
+    pub(crate) fn parse(name: &str) -> Result<Self, String> {
+        Ok(match name {
+            ":method" => Self::Method,
+            ":authority" | "host" => Self::Authority,
+            ":scheme" => Self::Scheme,
+            ":path" => Self::Path,
+            name => Self::Field(name.parse().map_err(|_| format!("headers: {name:?} is no field's name"))?),
+        })
+    }
+
+    pub(crate) fn is_there(&self, asked: &Asked<'_>) -> bool {
         match self {
             Self::Field(name) => asked.headers.contains_key(name),
             _ => true,

@@ -6,6 +6,7 @@
 //! ```
 
 mod asked;
+mod authorization;
 mod balance;
 mod bucket;
 mod canonical;
@@ -46,6 +47,7 @@ mod upstream_tls;
 mod usage;
 
 pub use asked::Asked;
+pub use authorization::{Datum, DryRun, Metadata, Policies, Subject, Verdict, authorize};
 pub use balance::Wanted;
 pub use bucket::Level;
 pub use canonical::{EscapedSlash, PathRule};

@@ -3,7 +3,7 @@
 use crate::decode::unpack;
 use crate::descriptor::{Limited, Recipe};
 use crate::limiter::{Limiter, Ruling};
-use crate::{HttpHandler, Route};
+use crate::{HttpHandler, Policies, Route};
 use api::envoy::envoy::config::route::v3::RateLimit;
 use api::envoy::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use api::envoy::google::protobuf::Any;
@@ -79,6 +79,9 @@ impl RouteLimits {
     ) -> Result<Self, String> {
         let mut found = ByFilter::new();
         for (filter, config) in configs {
+            if Policies::is_of_route(config) {
+                return Err(format!("typed_per_filter_config: {filter:?}: rbac is accepted in listeners alone"));
+            }
             if let Some(limiter) = limiters.read(&format!("{place}/{filter}"), config) {
                 found.push((filter.as_str().into(), limiter?));
             }

@@ -6,7 +6,7 @@ use crate::limiter::Limiter;
 use crate::limits::{Limiters, is_limit};
 use crate::route::RouteTable;
 use crate::stream_handler::named_port;
-use crate::{ClientCertificate, DownstreamTls, PathRule, Rejection, StreamHandler};
+use crate::{ClientCertificate, DownstreamTls, PathRule, Policies, Rejection, StreamHandler};
 use ::http::HeaderValue;
 use api::envoy::envoy::config::core::v3::{CidrRange, TrafficDirection};
 use api::envoy::envoy::config::listener::v3::{self as proto, filter::ConfigType};
@@ -67,6 +67,8 @@ pub struct Chain {
     pub tls: Option<DownstreamTls>,
     /// What the connection carries.
     pub handler: Handler,
+    /// Who may connect.
+    pub policies: Arc<Policies>,
 }
 
 /// What a connection carries.
@@ -95,6 +97,8 @@ pub struct HttpHandler {
     pub from_outside: bool,
     /// What the field `server` of responses says.
     pub server: ServerName,
+    /// Who may do what.
+    pub policies: Arc<Policies>,
     /// Its rate limits in their order, by the names of their filters; routes may say something else of each.
     pub(crate) limits: Vec<(Box<str>, Option<Arc<Limiter>>)>,
 }
@@ -346,7 +350,7 @@ impl ChainMatch {
     }
 }
 
-fn net(range: &CidrRange) -> Result<IpNet, String> {
+pub(crate) fn net(range: &CidrRange) -> Result<IpNet, String> {
     let address: IpAddr =
         range.address_prefix.parse().map_err(|_| format!("prefix_ranges: {:?}", range.address_prefix))?;
     let length = range.prefix_len.as_ref().map_or(0, |length| length.value);
@@ -359,12 +363,19 @@ fn net(range: &CidrRange) -> Result<IpNet, String> {
 impl Chain {
     /// The chain of the listener of this name.
     fn parse(chain: &proto::FilterChain, listener: &str, limiters: &Limiters) -> Result<Self, String> {
-        let (named_port, filter) = match &chain.filters[..] {
+        let mut policies = Policies::default();
+        let mut filters = &chain.filters[..];
+        while let [proto::Filter { config_type: Some(ConfigType::TypedConfig(any)), .. }, rest @ ..] = filters
+            && policies.take(any, false)?
+        {
+            filters = rest;
+        }
+        let (named_port, filter) = match filters {
             [filter] => (None, filter),
             [first, filter] => (Some(named_port(first)?), filter),
             all => {
                 return Err(format!(
-                    "filters: {} of them: one is accepted, or one that resolves names first",
+                    "filters: {} of them: one is accepted, or one that resolves names first, and before them rbac",
                     all.len()
                 ));
             }
@@ -384,7 +395,12 @@ impl Chain {
         } else {
             return Err(format!("filter {:?} is not known: tcp_proxy and http_connection_manager are", filter.name));
         };
-        Ok(Self { matches: ChainMatch::parse(chain.filter_chain_match.as_ref())?, tls, handler })
+        Ok(Self {
+            matches: ChainMatch::parse(chain.filter_chain_match.as_ref())?,
+            tls,
+            handler,
+            policies: policies.into(),
+        })
     }
 }
 
@@ -393,8 +409,13 @@ impl Chain {
 impl HttpHandler {
     fn parse(manager: &http::HttpConnectionManager, listener: &str, limiters: &Limiters) -> Result<Self, String> {
         use http::http_connection_manager::RouteSpecifier;
-        let mut limits = Vec::new();
+        let (mut limits, mut policies) = (Vec::new(), Policies::default());
         for filter in &manager.http_filters {
+            if let Some(config) = config_of(filter)
+                && policies.take(config, filter.disabled)?
+            {
+                continue;
+            }
             let limit = config_of(filter).filter(|config| is_limit(config));
             match limit {
                 Some(config) => {
@@ -404,7 +425,7 @@ impl HttpHandler {
                 }
                 None if FILTERS.contains(&filter.name.as_str()) => {}
                 None => {
-                    let known = "local_ratelimit is";
+                    let known = "local_ratelimit and rbac are";
                     return Err(format!("http_filters: {:?} is not known: {FILTERS:?} are, and {known}", filter.name));
                 }
             }
@@ -424,6 +445,7 @@ impl HttpHandler {
             strips_host_dot: manager.strip_trailing_host_dot,
             from_outside: manager.use_remote_address.as_ref().is_some_and(|flag| flag.value),
             server: ServerName::parse(manager)?,
+            policies: policies.into(),
             limits,
         })
     }

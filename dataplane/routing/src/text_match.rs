@@ -42,6 +42,24 @@ impl TextMatch {
         Ok(Self { kind, ignore_case: matcher.ignore_case })
     }
 
+    /// The same of bytes that may be no text; of an expression it is not known then.
+    pub(crate) fn matches_bytes(&self, bytes: &[u8]) -> Option<bool> {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            return Some(self.matches(text));
+        }
+        let lower = if self.ignore_case { bytes.to_ascii_lowercase() } else { bytes.to_owned() };
+        match &self.kind {
+            // It is a text, so this is another.
+            Kind::Exact(_) => Some(false),
+            Kind::Prefix(wanted) => Some(lower.starts_with(wanted.as_bytes())),
+            Kind::Suffix(wanted) => Some(lower.ends_with(wanted.as_bytes())),
+            Kind::Contains(wanted) => {
+                Some(wanted.is_empty() || lower.windows(wanted.len()).any(|part| part == wanted.as_bytes()))
+            }
+            Kind::Regex(_) => None,
+        }
+    }
+
     pub(crate) fn matches(&self, text: &str) -> bool {
         let lower;
         let text = if self.ignore_case && text.bytes().any(|byte| byte.is_ascii_uppercase()) {

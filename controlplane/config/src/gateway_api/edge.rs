@@ -102,6 +102,7 @@ impl Edges {
             position: gateway.place.position.clone(),
             selector: [(NAME_LABEL.to_owned(), gateway.name.clone())].into(),
             stays_in_namespace: true,
+            class: Some(gateway.class.clone()),
             addresses: gateway.addresses.clone(),
             servers: hosts.into_iter().map(server).collect(),
         });
