@@ -131,14 +131,13 @@ fn translated(rule: &AccessRule, purpose: Purpose, domains: &Domains) -> Option<
 // === impl Purpose ===
 
 impl Purpose {
-    /// What becomes of a condition that is about requests: none where connections are judged. There ALLOW is not met, and
-    /// the others do without the condition and meet more (Istio's rule).
-    pub(crate) fn of_request<T>(self, is_said: bool, condition: impl FnOnce() -> T) -> Option<Option<T>> {
+    /// What becomes of conditions that are about requests: none where connections are judged. There ALLOW is not met, and
+    /// the others do without the conditions and meet more (Istio's rule).
+    pub(crate) fn of_request<T>(self, is_said: bool, conditions: impl FnOnce() -> Vec<T>) -> Option<Vec<T>> {
         match (is_said, self.is_bytes) {
-            (false, _) => Some(None),
-            (true, false) => Some(Some(condition())),
+            (true, false) => Some(conditions()),
             (true, true) if self.action == Action::Allow => None,
-            (true, true) => Some(None),
+            _ => Some(Vec::new()),
         }
     }
 

@@ -30,9 +30,9 @@ pub(crate) fn permissions(rule: &AccessRule, purpose: Purpose) -> Option<Vec<env
 fn of_operation(operation: &AccessOperation, purpose: Purpose) -> Option<Vec<Rule>> {
     let AccessOperation { hosts, ports, methods, paths } = operation;
     let mut all = Vec::new();
-    all.extend(purpose.of_request(!hosts.is_empty(), || both(hosts, host))?.into_iter().flatten());
-    all.extend(purpose.of_request(!methods.is_empty(), || both(methods, method))?.into_iter().flatten());
-    all.extend(purpose.of_request(!paths.is_empty(), || both(paths, path))?.into_iter().flatten());
+    all.extend(purpose.of_request(!hosts.is_empty(), || both(hosts, host))?);
+    all.extend(purpose.of_request(!methods.is_empty(), || both(methods, method))?);
+    all.extend(purpose.of_request(!paths.is_empty(), || both(paths, path))?);
     all.extend(both(ports, |port| Rule::DestinationPort((*port).into())));
     Some(all)
 }

@@ -27,7 +27,7 @@ const PAYLOAD: &str = "payload";
 /// The principals of which the caller must be one; none if the rule cannot be met.
 pub(crate) fn principals(rule: &AccessRule, purpose: Purpose, domains: &Domains) -> Option<Vec<envoy::Principal>> {
     let further = rule.when.iter().map(|condition| of_condition(condition, purpose, domains));
-    let further: Vec<Identifier> = further.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect();
+    let further: Vec<Identifier> = further.collect::<Option<Vec<_>>>()?.concat();
     let nothing = [AccessSource::default()];
     let sources = if rule.from.is_empty() { &nothing[..] } else { &rule.from[..] };
     let one = |source: &AccessSource| {
@@ -46,29 +46,26 @@ fn of_source(source: &AccessSource, purpose: Purpose, domains: &Domains) -> Opti
     all.extend(both(&source.trust_domains, |wanted| domains.domain(wanted)));
     all.extend(both(&source.ip_blocks, |block| Identifier::DirectRemoteIp(range(block))));
     all.extend(both(&source.remote_ip_blocks, |block| Identifier::RemoteIp(range(block))));
-    all.extend(purpose.of_request(!tokens.is_empty(), || both(tokens, token))?.into_iter().flatten());
+    all.extend(purpose.of_request(!tokens.is_empty(), || both(tokens, token))?);
     Some(all)
 }
 
 /// What `condition` says of who asks; nothing if it says something else. None if it cannot be met.
-fn of_condition(condition: &AccessCondition, purpose: Purpose, domains: &Domains) -> Option<Option<Identifier>> {
-    let said = |all: Vec<Identifier>| Some(Some(every(all)));
+fn of_condition(condition: &AccessCondition, purpose: Purpose, domains: &Domains) -> Option<Vec<Identifier>> {
     match condition {
-        AccessCondition::SourceIp(blocks) => said(both(blocks, |block| Identifier::DirectRemoteIp(range(block)))),
-        AccessCondition::RemoteIp(blocks) => said(both(blocks, |block| Identifier::RemoteIp(range(block)))),
-        AccessCondition::SourceNamespace(names) => said(both(names, namespace)),
-        AccessCondition::SourcePrincipal(names) => said(both(names, |wanted| domains.principal(wanted))),
-        AccessCondition::SourceAccount(accounts) => said(both(accounts, account)),
-        AccessCondition::SourceTrustDomain(names) => said(both(names, |wanted| domains.domain(wanted))),
-        AccessCondition::Header(name, values) => purpose.of_request(true, || every(header(name, values, purpose))),
-        AccessCondition::RequestPrincipal(names) => purpose.of_request(true, || every(both(names, token))),
-        AccessCondition::Claim(path, values) => {
-            purpose.of_request(true, || every(both(values, |wanted| claim(path, wanted))))
-        }
+        AccessCondition::SourceIp(blocks) => Some(both(blocks, |block| Identifier::DirectRemoteIp(range(block)))),
+        AccessCondition::RemoteIp(blocks) => Some(both(blocks, |block| Identifier::RemoteIp(range(block)))),
+        AccessCondition::SourceNamespace(names) => Some(both(names, namespace)),
+        AccessCondition::SourcePrincipal(names) => Some(both(names, |wanted| domains.principal(wanted))),
+        AccessCondition::SourceAccount(accounts) => Some(both(accounts, account)),
+        AccessCondition::SourceTrustDomain(names) => Some(both(names, |wanted| domains.domain(wanted))),
+        AccessCondition::Header(name, values) => purpose.of_request(true, || header(name, values, purpose)),
+        AccessCondition::RequestPrincipal(names) => purpose.of_request(true, || both(names, token)),
+        AccessCondition::Claim(path, values) => purpose.of_request(true, || both(values, |wanted| claim(path, wanted))),
         AccessCondition::DestinationIp(_)
         | AccessCondition::DestinationPort(_)
         | AccessCondition::ServerName(_)
-        | AccessCondition::Metadata { .. } => Some(None),
+        | AccessCondition::Metadata { .. } => Some(Vec::new()),
     }
 }
 

@@ -14,10 +14,12 @@ use std::sync::Arc;
 pub(crate) struct Decisions {
     family: Family<Labels, Counter>,
     /// The counters of policies that decided something, so that a request costs no label.
-    known: Arc<RwLock<HashMap<(Arc<str>, Decision), Counter>>>,
+    known: Arc<RwLock<Counters>>,
     /// The name of a policy that there is not.
     none: Arc<str>,
 }
+
+type Counters = HashMap<(Arc<str>, Decision), Counter>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {

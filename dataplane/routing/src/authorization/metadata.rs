@@ -37,7 +37,6 @@ pub(super) struct MetadataTest {
 enum ValueTest {
     Null,
     Bool(bool),
-    Number(f64),
     Text(TextMatch),
     Present(bool),
     ListWith(Box<ValueTest>),
@@ -87,9 +86,6 @@ impl ValueTest {
             Some(MatchPattern::BoolMatch(wanted)) => Self::Bool(*wanted),
             Some(MatchPattern::StringMatch(matcher)) => Self::Text(TextMatch::parse(matcher)?),
             Some(MatchPattern::PresentMatch(wanted)) => Self::Present(*wanted),
-            Some(MatchPattern::DoubleMatch(proto::DoubleMatcher {
-                match_pattern: Some(proto::double_matcher::MatchPattern::Exact(wanted)),
-            })) => Self::Number(*wanted),
             Some(MatchPattern::ListMatch(list)) => match &list.match_pattern {
                 Some(list_matcher::MatchPattern::OneOf(one)) => Self::ListWith(Box::new(Self::parse(one, depth + 1)?)),
                 None => return Err("metadata: list_match: one_of is expected".into()),
@@ -107,7 +103,6 @@ impl ValueTest {
             (Self::Some(all), found) => all.iter().any(|one| one.holds(found)),
             (Self::Null, Some(Datum::Null)) => true,
             (Self::Bool(wanted), Some(Datum::Bool(found))) => wanted == found,
-            (Self::Number(wanted), Some(Datum::Number(found))) => wanted == found,
             (Self::Text(wanted), Some(Datum::Text(found))) => wanted.matches(found),
             (Self::ListWith(wanted), Some(Datum::List(found))) => found.iter().any(|one| wanted.holds(Some(one))),
             _ => false,

@@ -31,7 +31,7 @@ fn chain(number: usize, bits: u32) -> Chain {
         tunnel: None,
         named_port: None,
     });
-    Chain { matches, tls: None, handler }
+    Chain { matches, tls: None, policies: Arc::default(), handler }
 }
 
 /// As Envoy's documentation has it, looking at each.

@@ -25,7 +25,7 @@ const HTTP: u16 = 9080;
 const TCP: u16 = 9100;
 
 /// The policies of a workload's port.
-pub fn policies_of(intent: &Intent, at: u16) -> Arc<Policies> {
+fn policies_of(intent: &Intent, at: u16) -> Arc<Policies> {
     let mut reviews = service(HOST, "240.240.0.1", vec![port(HTTP, Protocol::Http), port(TCP, Protocol::Tcp)]);
     reviews.endpoints = vec![endpoint(OWN, "reviews")];
     let snapshot = translate(&catalog(vec![reviews]), intent, &node(Interception::Redirect), &identity());
@@ -47,7 +47,7 @@ pub fn policies_of(intent: &Intent, at: u16) -> Arc<Policies> {
 }
 
 /// The intent of AuthorizationPolicies with these metadata and specs.
-pub fn intent(policies: &[(&str, &str)]) -> Intent {
+fn intent(policies: &[(&str, &str)]) -> Intent {
     let head = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n";
     let text: String =
         policies.iter().map(|(metadata, spec)| format!("---\n{head}metadata: {metadata}\nspec: {spec}\n")).collect();
@@ -55,24 +55,24 @@ pub fn intent(policies: &[(&str, &str)]) -> Intent {
 }
 
 /// The policies of the workload's HTTP port under one AuthorizationPolicy.
-pub fn one(spec: &str) -> Arc<Policies> {
+fn one(spec: &str) -> Arc<Policies> {
     policies_of(&intent(&[("{name: p, namespace: shop}", spec)]), HTTP)
 }
 
 /// A request, or a connection.
 #[derive(Debug, Clone)]
-pub struct Ask {
-    pub method: Method,
-    pub authority: String,
-    pub target: String,
-    pub headers: HeaderMap,
-    pub principal: Option<String>,
-    pub direct: IpAddr,
-    pub remote: IpAddr,
-    pub port: u16,
-    pub server_name: String,
-    pub metadata: Metadata,
-    pub is_bytes: bool,
+struct Ask {
+    method: Method,
+    authority: String,
+    target: String,
+    headers: HeaderMap,
+    principal: Option<String>,
+    direct: IpAddr,
+    remote: IpAddr,
+    port: u16,
+    server_name: String,
+    metadata: Metadata,
+    is_bytes: bool,
 }
 
 impl Default for Ask {
@@ -95,15 +95,15 @@ impl Default for Ask {
 }
 
 impl Ask {
-    pub fn from(principal: &str) -> Self {
+    fn from(principal: &str) -> Self {
         Self { principal: Some(format!("spiffe://{principal}")), ..Self::default() }
     }
 
-    pub fn path(target: &str) -> Self {
+    fn path(target: &str) -> Self {
         Self { target: target.to_owned(), ..Self::default() }
     }
 
-    pub fn with(fields: &[(&'static str, &[u8])]) -> Self {
+    fn with(fields: &[(&'static str, &[u8])]) -> Self {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_bytes(value).expect("a value"));
@@ -111,7 +111,7 @@ impl Ask {
         Self { headers, ..Self::default() }
     }
 
-    pub fn verdict(&self, policies: &Policies) -> Verdict {
+    fn verdict(&self, policies: &Policies) -> Verdict {
         let asked = Asked {
             method: &self.method,
             scheme: "http",
@@ -131,7 +131,7 @@ impl Ask {
         authorize(policies, &subject)
     }
 
-    pub fn passes(&self, policies: &Policies) -> bool {
+    fn passes(&self, policies: &Policies) -> bool {
         self.verdict(policies).allowed
     }
 }
