@@ -49,8 +49,8 @@ fn policies_of(intent: &Intent, at: u16) -> Arc<Policies> {
 /// The intent of AuthorizationPolicies with these metadata and specs.
 fn intent(policies: &[(&str, &str)]) -> Intent {
     let head = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n";
-    let text: String =
-        policies.iter().map(|(metadata, spec)| format!("---\n{head}metadata: {metadata}\nspec: {spec}\n")).collect();
+    let document = |(metadata, spec): &(&str, &str)| format!("{head}metadata: {metadata}\nspec: {spec}\n");
+    let text = policies.iter().map(document).collect::<Vec<_>>().join("---\n");
     Intent::from_documents(&resource::parse("a.yaml", &text).expect("well-formed").documents).expect("valid")
 }
 

@@ -153,7 +153,7 @@ fn ask() -> impl Strategy<Value = Ask> {
                 headers.append("x-role", HeaderValue::from_str(&line).expect("a value"));
             }
             let principal = principal.map(|principal| format!("spiffe://{principal}"));
-            Ask { principal, method, target, headers, port, ..Ask::default() }
+            Ask { method, target, headers, principal, port, ..Ask::default() }
         },
     )
 }
