@@ -87,6 +87,9 @@ pub(crate) fn read(
         }
         read.push(rule);
     }
+    if matches!(action, PolicyAction::Custom(_)) {
+        source.warn(&fields.get("action"), "CUSTOM is not honoured yet: the provider is not asked");
+    }
     let target = PolicyTarget::read(&fields, document)?;
     if let PolicyTarget::Named(named) = &target
         && named.iter().any(|one| matches!(one, TargetRef::GatewayClass(_)))
