@@ -88,7 +88,10 @@ pub(crate) fn read(
         read.push(rule);
     }
     if matches!(action, PolicyAction::Custom(_)) {
-        source.warn(&fields.get("action"), "CUSTOM is not honoured yet: the provider is not asked");
+        source.warn(
+            &fields.get("action"),
+            "CUSTOM is not honoured yet: the provider is not asked, and what meets the rules is turned away",
+        );
     }
     let target = PolicyTarget::read(&fields, document)?;
     if let PolicyTarget::Named(named) = &target

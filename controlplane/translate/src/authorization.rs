@@ -57,7 +57,12 @@ impl Guard {
             (PolicyAction::Deny, Action::Deny, "istio_dry_run_deny_"),
             (PolicyAction::Allow, Action::Allow, "istio_dry_run_allow_"),
         ] {
-            let of_kind: Vec<_> = here.iter().copied().filter(|policy| policy.action == kind).collect();
+            // Nobody is asked yet whom CUSTOM names: what he should judge is turned away.
+            let is_it = |policy: &&AuthorizationPolicy| match policy.action {
+                PolicyAction::Custom(_) => kind == PolicyAction::Deny,
+                _ => policy.action == kind,
+            };
+            let of_kind: Vec<_> = here.iter().copied().filter(is_it).collect();
             let of = |dry_run: bool, is_bytes: bool| {
                 let some: Vec<_> = of_kind.iter().copied().filter(|policy| policy.dry_run == dry_run).collect();
                 (!some.is_empty()).then(|| rules(&some, Purpose { action, is_bytes }, &domains))
