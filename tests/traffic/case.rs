@@ -35,6 +35,9 @@ pub struct Case {
     /// stands for certificates.
     #[serde(default)]
     pub resources: String,
+    /// Istio's resources in the cluster of the instances, where that is another: rows that have some are for that column.
+    #[serde(default)]
+    pub there: String,
     /// What the caller's Sidecar resource says instead of the usual, `$mesh` standing for the address at which it offers
     /// the mesh, and `$own` for the workload's own. It must offer the mesh at port 9080.
     #[serde(default)]

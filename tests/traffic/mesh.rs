@@ -23,6 +23,8 @@ pub struct Mesh {
     pki: Pki,
     /// The callers' cluster, which takes the cases' resources.
     pub cluster: Cluster,
+    /// The instances' cluster, where that is another.
+    there: Option<Cluster>,
     gateway: IpAddr,
     /// What stands outside of the mesh, for what callers address by themselves.
     pub local: Arc<Local>,
@@ -91,7 +93,8 @@ impl Mesh {
         cluster.start_control_plane(&mut tasks);
         let local = Arc::new(Local::start(&home.join(column.to_string()), ledger).await?);
         let (callers, none) = (Vec::new(), Tasks::default());
-        let mut mesh = Self { callers, outside, pki, cluster, gateway, local, instances, tasks: none };
+        let there = None;
+        let mut mesh = Self { callers, outside, pki, cluster, there, gateway, local, instances, tasks: none };
         let (workload, at) = mesh.caller(&column.to_string(), range)?;
         let router = router(gateway);
         let mut envoys = Vec::new();
@@ -143,7 +146,8 @@ impl Mesh {
         let (outside, pki) = start_outside(range, &home.join("pki-far"), ledger).await?;
         let local = Arc::new(Local::start(&home.join("west"), ledger).await?);
         let (callers, none) = (Vec::new(), Tasks::default());
-        let mut mesh = Self { callers, outside, pki, cluster: west, gateway, local, instances, tasks: none };
+        let (cluster, there) = (west, Some(east));
+        let mut mesh = Self { callers, outside, pki, cluster, there, gateway, local, instances, tasks: none };
         let (workload, at) = mesh.caller("remote", range)?;
         mesh.cluster.start_sidecar(&mut tasks, &workload)?;
         let (column, own) = (Column::Remote, workload.address);
@@ -158,6 +162,11 @@ impl Mesh {
         let fill = |text: String, one: &Instance| text.replace(&format!("${}", one.name()), &one.address.to_string());
         let text = self.pki.filled(&self.local.filled(text)).replace("$outside", &self.outside.to_string());
         self.instances.iter().fold(text.replace("$gateway", &self.gateway.to_string()), fill)
+    }
+
+    /// Writes a case's resources into the instances' cluster, where that is another.
+    pub fn write_there(&self, resources: &str) -> anyhow::Result<()> {
+        self.there.as_ref().map_or(Ok(()), |there| there.write("case.yaml", resources))
     }
 
     /// Has the callers' Sidecar resources say `spec`, or the usual again.

@@ -88,6 +88,7 @@ impl Rig {
             let text = format!("{own}\n{}", marker::resources(number));
             let written =
                 mesh.set_sidecars(case.sidecar.as_deref()).and_then(|()| mesh.cluster.write("case.yaml", &text));
+            let written = written.and_then(|()| mesh.write_there(&case.there));
             if let Err(error) = written {
                 return all(&|| Verdict::Fails(vec![format!("{error:#}")]));
             }
@@ -130,7 +131,8 @@ impl Rig {
     async fn steps(&self, case: &Case, caller: &Caller) -> Vec<String> {
         let mut wrong = Vec::new();
         // Listeners of Envoy's open when all that they need has come, whatever else has come before.
-        let mut opened = !case.asks_gateway() && case.sidecar.is_none();
+        // The instances' cluster follows by itself too.
+        let mut opened = !case.asks_gateway() && case.sidecar.is_none() && case.there.is_empty();
         for (index, step) in case.requests.iter().enumerate() {
             let patience = if opened { Duration::ZERO } else { OPENING };
             opened = true;
