@@ -201,6 +201,10 @@ pub struct IngressSettings {
     pub workload: WorkloadSettings,
     /// How it gets its certificate.
     pub identity: EnrolSettings,
+    /// How long the readiness of the process waits for it, in seconds. Default 10: a router that cannot serve does not
+    /// keep the tunnels' gateway out of use.
+    #[serde(default = "ten")]
+    pub ready_within_seconds: u64,
     /// Limits and times.
     #[serde(default)]
     pub proxy: proxy::Settings,
@@ -328,6 +332,10 @@ fn one() -> usize {
 
 fn two() -> usize {
     2
+}
+
+fn ten() -> u64 {
+    10
 }
 
 fn redirect() -> String {

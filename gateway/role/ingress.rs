@@ -14,6 +14,7 @@ use model::{Cluster, WorkloadIdentity};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use xds::{ClientSettings, Mode, Node};
 
@@ -70,8 +71,11 @@ impl Ingress {
         View(self.looks.clone())
     }
 
-    /// Runs until `shutdown`; `readiness` is set once Gateways are served.
+    /// Runs until `shutdown`; `readiness` is set once Gateways are served, or are not in time.
     pub(super) async fn run(self, readiness: Readiness, shutdown: CancellationToken) {
+        let patience = Duration::from_secs(self.settings.ready_within_seconds);
+        let wait = wait(readiness.clone(), patience);
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(wait));
         if let Err(error) = self.serve(readiness, shutdown.clone()).await
             && !shutdown.is_cancelled()
         {
@@ -102,6 +106,15 @@ impl Ingress {
         });
         router.run(shutdown).await?;
         feeding.await.context("the xDS client")
+    }
+}
+
+/// Sets `readiness` after `patience`, whatever has become of the router.
+async fn wait(readiness: Readiness, patience: Duration) {
+    tokio::time::sleep(patience).await;
+    if !readiness.is_set() {
+        tracing::warn!(?patience, "ingress: Gateways are not all served; the process is ready without");
+        readiness.set();
     }
 }
 

@@ -7,7 +7,7 @@ use isthmus::demo::layout::Layout;
 use isthmus::demo::plan::Plan;
 use isthmus::demo::{self, resources};
 use isthmus::http_client::{Client, Reply};
-use isthmus::settings::SidecarProcess;
+use isthmus::settings::{GatewayProcess, SidecarProcess};
 use isthmus::{role, settings};
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -64,6 +64,13 @@ impl Mesh {
     pub fn add(&mut self, name: &str, settings: SidecarProcess) {
         let shutdown = CancellationToken::new();
         let handle = tokio::spawn(role::sidecar(settings, shutdown.clone()));
+        self.tasks.insert(name.to_owned(), Task { shutdown, handle });
+    }
+
+    /// Starts one more gateway.
+    pub fn add_gateway(&mut self, name: &str, settings: GatewayProcess) {
+        let shutdown = CancellationToken::new();
+        let handle = tokio::spawn(role::gateway(settings, shutdown.clone()));
         self.tasks.insert(name.to_owned(), Task { shutdown, handle });
     }
 

@@ -3,6 +3,7 @@
 mod beside;
 mod echo;
 mod fixture;
+mod ingress;
 mod protocols;
 mod registered;
 mod scenarios;

@@ -137,6 +137,7 @@ impl Cluster {
             Ok::<_, anyhow::Error>(IngressSettings {
                 workload: router.settings(),
                 identity,
+                ready_within_seconds: 60,
                 proxy: proxy::Settings::default(),
             })
         });
