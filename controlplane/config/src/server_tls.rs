@@ -25,6 +25,8 @@ pub struct ServerTls {
     pub public_keys: Vec<String>,
     /// SHA-256 of the certificates that clients may have, in hexadecimal; any if empty.
     pub certificates: Vec<String>,
+    /// Whether clients are let in whose certificate does not hold: their names are their own word then.
+    pub insecure: bool,
     /// The least version.
     pub least: Option<TlsVersion>,
     /// The greatest version.
@@ -95,8 +97,14 @@ pub(crate) const FIELDS: &[&str] = &[
     "insecureSkipVerify",
 ];
 /// What is about clients that show a certificate from elsewhere.
-const OF_CLIENTS: &[&str] =
-    &["caCertificates", "caCrl", "caCertCredentialName", "verifyCertificateSpki", "verifyCertificateHash"];
+const OF_CLIENTS: &[&str] = &[
+    "caCertificates",
+    "caCrl",
+    "caCertCredentialName",
+    "verifyCertificateSpki",
+    "verifyCertificateHash",
+    "insecureSkipVerify",
+];
 const NAMES: &str = "subjectAltNames";
 const PARAMETERS: &[&str] = &["minProtocolVersion", "maxProtocolVersion", "cipherSuites", "ecdhCurves"];
 const SHOWN: &[&str] = &["serverCertificate", "privateKey", "credentialName", "credentialNames", "tlsCertificates"];
@@ -112,9 +120,6 @@ impl ServerTls {
         let fields = at.fields(FIELDS)?;
         crate::exclusive(&fields, &["tlsCertificates", "credentialNames"])?;
         crate::exclusive(&fields, &["credentialName", "credentialNames"])?;
-        if fields.get("insecureSkipVerify").boolean()?.unwrap_or_default() {
-            source.warn(&fields.get("insecureSkipVerify"), "not honoured: a client's certificate is always verified");
-        }
         let tls = Self {
             redirects: fields.get("httpsRedirect").boolean()?.unwrap_or_default(),
             mode: mode(&fields.get("mode"))?,
@@ -125,6 +130,7 @@ impl ServerTls {
             subject_alt_names: fields.get("subjectAltNames").text_items()?,
             public_keys: fields.get("verifyCertificateSpki").text_items()?,
             certificates: fields.get("verifyCertificateHash").text_items()?,
+            insecure: fields.get("insecureSkipVerify").boolean()?.unwrap_or_default(),
             least: version(&fields.get("minProtocolVersion"), source)?,
             greatest: version(&fields.get("maxProtocolVersion"), source)?,
             ciphers: CIPHERS.read(&fields.get("cipherSuites"), source)?,
@@ -168,6 +174,10 @@ impl ServerTls {
             }
         };
         match self.mode {
+            ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual if self.insecure => {
+                let at = fields.get("insecureSkipVerify");
+                source.warn(&at, "clients get in with any certificate: what it says is their own word");
+            }
             ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => {}
             ServerTlsMode::IstioMutual => {
                 without(OF_CLIENTS, "ISTIO_MUTUAL verifies by the mesh's own roots", source);

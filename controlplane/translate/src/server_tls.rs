@@ -6,6 +6,7 @@ use crate::value::{ads_for_a_moment, file, flag};
 use api::envoy::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
 use api::envoy::envoy::extensions::transport_sockets::tls::v3 as envoy;
 use config::{ROOTS_SUFFIX, ServerTls, ServerTlsMode, Shown, TlsVersion};
+use envoy::certificate_validation_context::TrustChainVerification::{AcceptUntrusted, VerifyTrustChain};
 use envoy::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
 use envoy::tls_parameters::TlsProtocol;
 use model::{Namespace, Protocol};
@@ -87,6 +88,7 @@ fn validation(server: &ServerTls) -> Option<ValidationContextType> {
         match_typed_subject_alt_names: server.subject_alt_names.iter().map(|name| name_matcher(name)).collect(),
         verify_certificate_spki: server.public_keys.clone(),
         verify_certificate_hash: server.certificates.clone(),
+        trust_chain_verification: if server.insecure { AcceptUntrusted } else { VerifyTrustChain }.into(),
         ..Default::default()
     };
     let in_secret = server.roots_secret.as_deref().map(roots_name);

@@ -110,6 +110,7 @@ fn make(tls: &DownstreamTls, identity: &Identity, table: &RoutingTable) -> Resul
                     names: &clients.names,
                     public_keys: &clients.public_keys,
                     certificates: &clients.certificates,
+                    insecure: clients.insecure,
                 }),
                 alpn: &tls.alpn,
                 tls12: tls.tls12,

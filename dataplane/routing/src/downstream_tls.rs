@@ -4,6 +4,7 @@ use crate::decode::unpack;
 use api::envoy::envoy::config::core::v3::{DataSource, TransportSocket, data_source::Specifier, transport_socket};
 use api::envoy::envoy::extensions::transport_sockets::tls::v3 as proto;
 use api::envoy::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use proto::certificate_validation_context::TrustChainVerification;
 use proto::common_tls_context::ValidationContextType;
 use proto::tls_parameters::TlsProtocol;
 use std::path::PathBuf;
@@ -72,6 +73,8 @@ pub struct Clients {
     pub public_keys: Vec<String>,
     /// SHA-256 of the certificates that clients may have, in hexadecimal.
     pub certificates: Vec<String>,
+    /// Whether a client is let in all the same if its certificate does not hold.
+    pub insecure: bool,
 }
 
 /// Where roots are.
@@ -109,10 +112,12 @@ impl DownstreamTls {
         let shows = shows(&common)?;
         // The mesh's own is 1.3 whatever is said.
         let is_mesh = shows == Shows::Identity;
+        let admits = admits(&common)?;
+        let is_required = context.require_client_certificate.is_some_and(|flag| flag.value);
         Ok(Self {
             shows,
-            admits: admits(&common)?,
-            requires_certificate: context.require_client_certificate.is_some_and(|flag| flag.value),
+            requires_certificate: is_required || matches!(&admits, Admits::Clients(clients) if clients.must_show()),
+            admits,
             tls12: !is_mesh && least < TlsProtocol::TlSv13 as i32,
             tls13: greatest == TlsProtocol::TlsAuto as i32 || greatest >= TlsProtocol::TlSv13 as i32,
             ciphers: common.tls_params.as_ref().map(|params| params.cipher_suites.clone()).unwrap_or_default(),
@@ -164,6 +169,16 @@ impl Place {
             Some((chain, key)) => Self::Files(chain.into(), key.into()),
             None => Self::Secret(name.into()),
         }
+    }
+}
+
+// === impl Clients ===
+
+impl Clients {
+    /// Whether something is asked of a client's certificate, beside that it holds: as in Envoy, there must be one then.
+    fn must_show(&self) -> bool {
+        let asked = [&self.names, &self.public_keys, &self.certificates];
+        !self.insecure && asked.iter().any(|asked| !asked.is_empty())
     }
 }
 
@@ -230,6 +245,7 @@ fn admits(common: &proto::CommonTlsContext) -> Result<Admits, String> {
         names: context.match_typed_subject_alt_names.iter().map(name).collect::<Result<_, _>>()?,
         public_keys: context.verify_certificate_spki,
         certificates: context.verify_certificate_hash,
+        insecure: context.trust_chain_verification == TrustChainVerification::AcceptUntrusted as i32,
     }))
 }
 
