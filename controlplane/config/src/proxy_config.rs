@@ -11,10 +11,7 @@ pub(crate) fn check(document: &Document, spec: &Node, source: &mut Source) -> Re
     labels(&fields.get("selector").fields(&["matchLabels"])?.get("matchLabels"))?;
     fields.get("concurrency").integer(0..=1024, "a number of threads; 0 is one for each core")?;
     fields.get("environmentVariables").texts()?;
-    let image = fields.get("image").fields(&["imageType"])?.get("imageType");
-    if image.text()?.is_some_and(|kind| !["default", "debug", "distroless", ""].contains(&kind)) {
-        return Err(image.refuse("default, debug or distroless"));
-    }
+    fields.get("image").fields(&["imageType"])?.get("imageType").text()?;
     for (name, instead) in [
         ("concurrency", "set where a proxy is started: `workers` in the settings of the sidecar or the agent"),
         (

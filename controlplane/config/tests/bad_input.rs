@@ -69,6 +69,9 @@ mod guard {
     use std::fmt::Write;
     use std::path::Path;
 
+    /// The kinds that nobody reads here, which is warned of.
+    const UNREAD: [&str; 4] = ["RequestAuthentication", "Telemetry", "TrafficExtension", "WasmPlugin"];
+
     /// Every field that Istio's CRDs name has a wrong value in the tables.
     #[test]
     fn no_field_is_missing() {
@@ -81,7 +84,10 @@ mod guard {
         let (mut missing, mut count) = (String::new(), 0);
         for tree in trees("crds.yaml", &text, &Limits::default()).expect("YAML") {
             let kind = tree.text("spec.names.kind").expect("a kind").to_owned();
-            let Some(known) = known.get(&kind) else { continue };
+            let Some(known) = known.get(&kind) else {
+                assert!(UNREAD.contains(&kind.as_str()), "{kind} has no table");
+                continue;
+            };
             let schema = "spec.versions[0].schema.openAPIV3Schema.properties.spec";
             let mut paths = Vec::new();
             collect(tree.find(schema).expect("a schema"), "spec", &mut paths);

@@ -38,7 +38,7 @@ impl EnvoyFilter {
     pub fn read(document: &Document, spec: &Tree, source: &mut Source) -> Result<Self, ResourceError> {
         let at = Field::new(&document.position.file, "spec", spec).require("an EnvoyFilter's fields")?;
         let fields = at.fields(&["workloadSelector", "targetRefs", "configPatches", "priority"])?;
-        let selector = fields.get("workloadSelector").fields(&["labels"])?.get("labels").texts()?;
+        let selector = labels(&fields.get("workloadSelector").fields(&["labels"])?.get("labels"))?;
         let targets = fields.get("targetRefs");
         if targets.is_present() && !selector.is_empty() {
             return Err(targets.refuse("nothing beside workloadSelector: they exclude each other"));
@@ -76,6 +76,16 @@ pub fn selected<'a>(filters: &'a [EnvoyFilter], node: &Node, root: &str) -> Vec<
     patches.filter(|patch| patch.matches.is_for(node)).collect()
 }
 
+/// The labels of a selector, as Kubernetes takes them: no wildcards.
+fn labels(at: &Field<'_>) -> Result<BTreeMap<String, String>, ResourceError> {
+    for (_, member) in at.members()? {
+        if member.text()?.is_some_and(|value| value.len() > 63 || value.contains('*')) {
+            return Err(member.refuse("a label's value, at most 63 characters and without '*'"));
+        }
+    }
+    at.texts()
+}
+
 fn gateways(at: &Field<'_>) -> Result<Vec<String>, ResourceError> {
     let mut names = Vec::new();
     for item in at.items()? {
@@ -85,7 +95,15 @@ fn gateways(at: &Field<'_>) -> Result<Vec<String>, ResourceError> {
         if kind.text()? != Some("Gateway") || group != "gateway.networking.k8s.io" {
             return Err(kind.refuse("Gateway of the group gateway.networking.k8s.io"));
         }
-        names.push(fields.get("name").required_text()?.to_owned());
+        let (namespace, name) = (fields.get("namespace"), fields.get("name"));
+        if namespace.text()?.is_some_and(|namespace| !namespace.is_empty()) {
+            return Err(namespace.refuse("nothing: the Gateway is one of the EnvoyFilter's own namespace"));
+        }
+        let text = name.required_text()?;
+        if text.is_empty() || text.len() > 253 {
+            return Err(name.refuse("a name of 1 to 253 characters"));
+        }
+        names.push(text.to_owned());
     }
     Ok(names)
 }

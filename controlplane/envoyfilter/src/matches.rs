@@ -138,8 +138,14 @@ impl Match {
                     .warn(&member, format!("never matches: of a proxy's metadata only {} are kept", names.join(", ")));
             }
         }
+        let (at_context, waypoint) = (fields.get("context"), fields.get("waypoint"));
+        let context = word(&at_context, &CONTEXTS)?.unwrap_or_default();
+        check_waypoint(&waypoint)?;
+        if (context == Context::Waypoint) != waypoint.is_present() {
+            return Err(at_context.refuse("WAYPOINT with a match of a waypoint, and with nothing else"));
+        }
         Ok(Self {
-            context: word(&fields.get("context"), &CONTEXTS)?.unwrap_or_default(),
+            context,
             version: some(&version)?,
             metadata: metadata.texts()?,
             listener: ListenerMatch::read(&fields.get("listener"), source)?,
@@ -167,6 +173,17 @@ impl Match {
     }
 }
 
+/// A waypoint's match: it is checked, and there are no waypoints here.
+fn check_waypoint(at: &Field<'_>) -> Result<(), ResourceError> {
+    let fields = at.fields(&["portNumber", "filter", "route"])?;
+    fields.get("portNumber").integer(1..=65_535, "a port number, 1 to 65535")?;
+    let filter = fields.get("filter").fields(&["name", "subFilter"])?;
+    some(&filter.get("name"))?;
+    some(&filter.get("subFilter").fields(&["name"])?.get("name"))?;
+    some(&fields.get("route").fields(&["name"])?.get("name"))?;
+    Ok(())
+}
+
 /// What a node says of itself under `key`.
 fn said<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
     KEPT.iter().find(|(name, _)| *name == key).map(|(_, of)| of(node))
@@ -177,7 +194,7 @@ fn said<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
 impl ListenerMatch {
     fn read(at: &Field<'_>, source: &mut Source) -> Result<Self, ResourceError> {
         let fields = at.fields(&["name", "portName", "portNumber", "filterChain", "listenerFilter"])?;
-        if fields.get("portName").is_present() {
+        if fields.get("portName").text()?.is_some() {
             source.warn(&fields.get("portName"), "without effect, as in Istio");
         }
         Ok(Self {
@@ -194,7 +211,7 @@ impl ListenerMatch {
 impl ChainMatch {
     fn read(at: &Field<'_>, source: &mut Source) -> Result<Self, ResourceError> {
         let fields = at.fields(CHAIN)?;
-        if fields.get("transportSocket").is_present() {
+        if fields.get("transportSocket").text()?.is_some() {
             source.warn(&fields.get("transportSocket"), "not honoured");
         }
         let filter = fields.get("filter").fields(&["name", "subFilter"])?;
@@ -216,7 +233,7 @@ impl ChainMatch {
 impl RoutesMatch {
     fn read(at: &Field<'_>, source: &mut Source) -> Result<Self, ResourceError> {
         let fields = at.fields(&["name", "portNumber", "portName", "gateway", "vhost"])?;
-        if fields.get("portName").is_present() {
+        if fields.get("portName").text()?.is_some() {
             source.warn(&fields.get("portName"), "not honoured");
         }
         let host = fields.get("vhost").fields(&["name", "domainName", "route"])?;

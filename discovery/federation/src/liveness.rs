@@ -46,7 +46,7 @@ mod tests {
         assert_eq!(liveness.begin(0, 1_000, start), 5_001);
         let mut restarted = Liveness::default();
         assert_eq!(restarted.begin(0, 1_000, start), 1_000);
-        let later = start + Duration::from_secs(60);
+        let later = start + Duration::from_mins(1);
         assert!(!restarted.is_outpaced(1_060, later));
         assert!(restarted.is_outpaced(5_060, later));
         assert_eq!(restarted.begin(1_000, 5_060, later), 5_060);

@@ -41,7 +41,8 @@ fn check_policy(
 
 /// Whether the roots are those of the system, or none.
 fn trusts_all(tls: &ClientTls) -> bool {
-    matches!(tls.mode, TlsMode::Simple | TlsMode::Mutual(..)) && (tls.ca_certificates.is_none() || tls.insecure)
+    let has_roots = tls.ca_certificates.is_some() || tls.credential.is_some();
+    matches!(tls.mode, TlsMode::Simple | TlsMode::Mutual(..)) && (!has_roots || tls.insecure)
 }
 
 fn mode(tls: &ClientTls) -> &'static str {

@@ -46,7 +46,9 @@ pub fn tables() -> Vec<Table> {
 fn table(tree: &Tree) -> Table {
     let kind = tree.text("kind").expect("a kind").to_owned();
     let group = tree.text("group").unwrap_or("networking.istio.io");
-    let head = format!("apiVersion: {group}/v1\nkind: {kind}\nmetadata: {{name: a, namespace: shop}}\nspec: {{}}\n");
+    let version = tree.text("version").unwrap_or("v1");
+    let head =
+        format!("apiVersion: {group}/{version}\nkind: {kind}\nmetadata: {{name: a, namespace: shop}}\nspec: {{}}\n");
     let [bare] = &trees("a.yaml", &head, &Limits::default()).expect("YAML")[..] else { panic!("one document") };
     let whole = bare.with("spec", tree.find("spec").expect("a spec").value.clone()).expect("it has a spec");
     let rows = items(tree.find("wrong")).iter().flat_map(|row| expand(row, tree.find("places"))).collect();
