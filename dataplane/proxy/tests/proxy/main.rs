@@ -1,6 +1,7 @@
 //! Two sidecars and an application over loopback, with real mTLS: what crosses, what does not, and what is told of it.
 
 mod app;
+mod authorization;
 mod change;
 mod drain;
 mod edge;

@@ -129,11 +129,16 @@ impl Mesh {
     /// What a caller's sidecar is told.
     pub(crate) fn outbound(&self, offers: &[Offer]) -> Snapshot {
         let egress = offers.iter().map(egress).collect();
-        self.translated("caller", offers, vec![], egress)
+        self.translated("caller", offers, vec![], egress, Intent::default())
     }
 
     /// What a server's sidecar is told.
     pub(crate) fn inbound(&self, ingress: &[Ingress]) -> Snapshot {
+        self.inbound_under(ingress, "")
+    }
+
+    /// The same under the policies of `resources`.
+    pub(crate) fn inbound_under(&self, ingress: &[Ingress], resources: &str) -> Snapshot {
         let listener = |(port, protocol, application): &Ingress| IngressListener {
             port: *port,
             name: String::new(),
@@ -144,7 +149,9 @@ impl Mesh {
             tls: None,
             pool: None,
         };
-        self.translated("server", &[], ingress.iter().map(listener).collect(), vec![])
+        let documents = resource::parse("policies.yaml", resources).expect("documents").documents;
+        let intent = Intent::from_documents(&documents).expect("an intent");
+        self.translated("server", &[], ingress.iter().map(listener).collect(), vec![], intent)
     }
 
     /// The sidecars of `caller` and `server`, and the application behind the latter.
@@ -171,6 +178,7 @@ impl Mesh {
         offers: &[Offer],
         ingress: Vec<IngressListener>,
         egress: Vec<EgressListener>,
+        intent: Intent,
     ) -> Snapshot {
         let sidecar = Resource {
             namespace: text("shop"),
@@ -182,7 +190,7 @@ impl Mesh {
             egress_proxy: None,
             inbound_pool: None,
         };
-        let intent = Intent { sidecars: vec![sidecar], ..Intent::default() };
+        let intent = Intent { sidecars: vec![sidecar], ..intent };
         let identity: WorkloadIdentity = text(&spiffe(account));
         translate::translate(&self.catalog(offers), &intent, &node(account), &identity)
     }
