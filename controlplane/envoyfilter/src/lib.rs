@@ -28,3 +28,4 @@ pub use apply::apply;
 pub use filter::{EnvoyFilter, selected};
 pub use matches::Context;
 pub use patch::{ApplyTo, Operation, Patch};
+pub use route::GUARD;

@@ -9,6 +9,9 @@ use prost_reflect::{DynamicMessage, Value};
 
 pub(crate) const TARGETS: [ApplyTo; 3] = [ApplyTo::RouteConfiguration, ApplyTo::VirtualHost, ApplyTo::HttpRoute];
 
+/// A route that is no user's: it refuses what no route takes, and patches pass it by.
+pub const GUARD: &str = "misspelled-method";
+
 /// Applies `patch` to `routes`, a route configuration that is used in `context`; whether it changed.
 pub(crate) fn patch(patch: &Patch, context: Context, routes: &mut DynamicMessage) -> bool {
     let matches = &patch.matches.routes;
@@ -60,7 +63,8 @@ impl RoutesMatch {
 
     fn fits_route(&self, route: &DynamicMessage) -> bool {
         let acts = |wanted: &str| route.has_field_by_name(wanted);
-        self.route.as_ref().is_none_or(|wanted| text(route, "name") == *wanted) && self.action.is_none_or(acts)
+        let name = text(route, "name");
+        name != GUARD && self.route.as_ref().is_none_or(|wanted| name == *wanted) && self.action.is_none_or(acts)
     }
 }
 

@@ -104,7 +104,7 @@ fn misspelled() -> envoy::Route {
     let known = "(?i)(get|head|post|put|delete|connect|options|trace|patch)";
     let headers = vec![method(".*[a-z].*"), method(known)];
     envoy::Route {
-        name: "misspelled-method".to_owned(),
+        name: envoyfilter::GUARD.to_owned(),
         r#match: Some(envoy::RouteMatch { headers, ..matches::everything() }),
         action: Some(Action::DirectResponse(envoy::DirectResponseAction { status: 400, ..Default::default() })),
         ..Default::default()
