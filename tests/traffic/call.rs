@@ -32,6 +32,7 @@ pub struct Client<'a> {
     /// How TLS is spoken; it is not if absent.
     tls: Option<(&'a TlsCase, &'a Certificates)>,
     sender: Option<Sender>,
+    opened: usize,
 }
 
 enum Sender {
@@ -43,12 +44,17 @@ enum Sender {
 
 impl<'a> Client<'a> {
     pub fn new(at: SocketAddr, is_http2: bool) -> Self {
-        Self { at, is_http2, tls: None, sender: None }
+        Self { at, is_http2, tls: None, sender: None, opened: 0 }
     }
 
     /// As [`Client::new`], over TLS.
     pub fn over_tls(at: SocketAddr, is_http2: bool, tls: Option<&'a TlsCase>, certificates: &'a Certificates) -> Self {
-        Self { at, is_http2, tls: tls.map(|tls| (tls, certificates)), sender: None }
+        Self { at, is_http2, tls: tls.map(|tls| (tls, certificates)), sender: None, opened: 0 }
+    }
+
+    /// How many connections have been opened.
+    pub fn opened(&self) -> usize {
+        self.opened
     }
 
     /// Sends one request; its response, or how the connection ended without one.
@@ -79,6 +85,7 @@ impl<'a> Client<'a> {
             self.sender = None;
         }
         if self.sender.is_none() {
+            self.opened += 1;
             self.sender = Some(Sender::open(self.at, self.is_http2, self.tls).await?);
         }
         Ok(self.sender.as_mut().expect("set above"))

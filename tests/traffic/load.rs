@@ -42,6 +42,8 @@ struct Worker {
     authority: &'static str,
     /// The number of the marker that its connection has been answered with, as the step wants.
     follows: usize,
+    /// Which connection that was: another may lead to another of the proxy's threads.
+    followed_on: usize,
     tally: Arc<Mutex<Tally>>,
     step: Arc<AtomicUsize>,
 }
@@ -64,7 +66,7 @@ impl Load {
         let pause = Duration::from_secs(1) * CONNECTIONS / rate;
         let worker = || {
             let client = Client::new(at, false);
-            Worker { client, authority, follows: NO_STEP, tally: tally.clone(), step: step.clone() }
+            Worker { client, authority, follows: NO_STEP, followed_on: 0, tally: tally.clone(), step: step.clone() }
         };
         let workers: Vec<_> = (0..CONNECTIONS).map(|_| worker().work(pause, stop.clone())).collect();
         let workers = tokio::spawn(async move { drop(join_all(workers).await) });
@@ -116,21 +118,22 @@ impl Worker {
             }
             let request = Request::get("/").header(header::HOST, self.authority).body(Full::new(Bytes::new()));
             let reply = self.client.send(request.expect("a request")).await;
-            let counts = self.follows == self.step.load(Ordering::Relaxed);
+            let is_step = self.follows == self.step.load(Ordering::Relaxed);
+            let counts = is_step && (step == NO_STEP || self.followed_on == self.client.opened());
             self.tally.lock().expect("nobody panics while holding it").note(reply, counts);
         }
     }
 
     /// Asks for the marker, if it is not known to be the step's.
     async fn follow(&mut self, step: usize) {
-        if self.follows == step {
+        if self.follows == step && (step == NO_STEP || self.followed_on == self.client.opened()) {
             return;
         }
         if let Ok(reply) = self.client.send(marker::request()).await
             && reply.status == 200
             && reply.body == step.to_string()
         {
-            self.follows = step;
+            (self.follows, self.followed_on) = (step, self.client.opened());
         }
     }
 }
