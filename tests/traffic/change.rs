@@ -1,7 +1,6 @@
 //! The configuration changes ten times a second while requests come at 1,000 a second: none may fail.
 
 use crate::call::Client;
-use crate::case::Column;
 use crate::load::{Load, NO_STEP};
 use crate::marker;
 use crate::mesh::{Caller, Mesh};
@@ -15,10 +14,8 @@ use tokio_util::sync::CancellationToken;
 const AUTHORITY: &str = "reviews.shop.svc.cluster.local:9080";
 const PORT: u16 = 9080;
 const RATE: u32 = 1000;
-/// The shares of the requests and of the changes without which nothing is shown.
-const LEAST: (f64, f64) = (0.75, 0.75);
-/// The same for Envoy, which becomes slower with every change that it is told; how fast it was is printed.
-const LEAST_OF_ENVOY: (f64, f64) = (0.1, 0.25);
+/// The share of the requests and of the changes without which nothing is shown.
+const LEAST: f64 = 0.9;
 const BETWEEN: Duration = Duration::from_millis(100);
 /// How often it is looked which configuration a proxy follows.
 const LOOK: Duration = Duration::from_millis(20);
@@ -66,11 +63,10 @@ pub async fn run(mesh: &Mesh, seconds: u64) -> anyhow::Result<Vec<Outcome>> {
             tally.failed
         );
         let mut wrong = tally.failures;
-        let (of_requests, of_changes) = if caller.column == Column::Envoy { LEAST_OF_ENVOY } else { LEAST };
-        if rate < f64::from(RATE) * of_requests {
+        if rate < f64::from(RATE) * LEAST {
             wrong.push(format!("{rate:.0} requests/s are no load: the machine is too busy for {RATE}"));
         }
-        if (followed as f64) < changes as f64 * of_changes {
+        if (followed as f64) < changes as f64 * LEAST {
             wrong.push(format!("only {followed} of {changes} changes came into force"));
         }
         outcomes.push(Outcome { proxy: caller.column.to_string(), summary, wrong });

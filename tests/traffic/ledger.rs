@@ -48,9 +48,10 @@ impl Seen {
 // === impl Ledger ===
 
 impl Ledger {
-    /// Writes one down; the how manieth it is of its number, copies apart.
+    /// Writes one down; the how manieth it is of its number, copies apart. Who has no number is not asked for later, and
+    /// there may be very many of them.
     pub fn write(&self, seen: Seen) -> usize {
-        let number = seen.header(NUMBER).unwrap_or_default();
+        let Some(number) = seen.header(NUMBER) else { return 1 };
         let mut pages = self.pages.lock().expect("nobody panics while holding it");
         let page = pages.entry(number).or_default();
         let is_copy = seen.is_copy();

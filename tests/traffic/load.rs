@@ -76,7 +76,9 @@ impl Load {
     /// Begins a step, and its tally with it: from now on only requests count that follow the configuration with the marker `number`: each connection asks for
     /// the marker first, because a proxy's threads do not follow at the same moment.
     pub fn step(&self, number: usize) {
+        let mut tally = self.tally.lock().expect("nobody panics while holding it");
         self.step.store(number, Ordering::Relaxed);
+        tally.begin();
     }
 
     /// The tally since the last look, which begins anew.
@@ -118,15 +120,20 @@ impl Worker {
             }
             let request = Request::get("/").header(header::HOST, self.authority).body(Full::new(Bytes::new()));
             let reply = self.client.send(request.expect("a request")).await;
-            let is_step = self.follows == self.step.load(Ordering::Relaxed);
-            let counts = is_step && (step == NO_STEP || self.followed_on == self.client.opened());
-            self.tally.lock().expect("nobody panics while holding it").note(reply, counts);
+            let mut tally = self.tally.lock().expect("nobody panics while holding it");
+            // Under the lock, so that nothing of the step before comes into a tally that has begun.
+            tally.note(reply, self.is_at(self.step.load(Ordering::Relaxed)));
         }
+    }
+
+    /// Whether the connection is known to follow what `step` wants.
+    fn is_at(&self, step: usize) -> bool {
+        self.follows == step && (step == NO_STEP || self.followed_on == self.client.opened())
     }
 
     /// Asks for the marker, if it is not known to be the step's.
     async fn follow(&mut self, step: usize) {
-        if self.follows == step && (step == NO_STEP || self.followed_on == self.client.opened()) {
+        if self.is_at(step) {
             return;
         }
         if let Ok(reply) = self.client.send(marker::request()).await
@@ -141,6 +148,12 @@ impl Worker {
 // === impl Tally ===
 
 impl Tally {
+    /// Counts anew; failures stay.
+    fn begin(&mut self) {
+        self.answered = 0;
+        self.instances.clear();
+    }
+
     fn note(&mut self, reply: Result<Reply, String>, counts: bool) {
         let failure = match reply {
             Ok(reply) if reply.status == 200 && !counts => return,
