@@ -62,10 +62,7 @@ fn offered(catalog: &Arc<Catalog>, policies: &PeerPolicies) -> Arc<Catalog> {
 /// `service` without the ports at which no endpoint takes the mesh's TLS, and then without the endpoints that do not take it
 /// at one of those that are left; not offered at all if none is. None if that is all of it.
 fn reachable(service: &Service, policies: &PeerPolicies) -> Option<Service> {
-    let is_clear = |endpoint: &Endpoint, port: &Port| {
-        let namespace = endpoint.identity.as_ref().map_or(&service.key.namespace, |identity| &identity.namespace);
-        policies.is_clear(namespace, &endpoint.labels, port.on(endpoint))
-    };
+    let is_clear = |endpoint: &Endpoint, port: &Port| policies.is_clear_at(service, endpoint, port);
     let exportable: Vec<&Endpoint> = service.endpoints.iter().filter(|endpoint| is_exportable(endpoint)).collect();
     if !exportable.iter().any(|endpoint| service.ports.iter().any(|port| is_clear(endpoint, port))) {
         return None;

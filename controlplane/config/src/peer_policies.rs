@@ -2,7 +2,7 @@
 
 use crate::intent::bears;
 use crate::{MtlsMode, PeerAuthentication, PeerModes};
-use model::Namespace;
+use model::{Endpoint, Namespace, Port, Service};
 use resource::{Position, Warning};
 use std::collections::BTreeMap;
 
@@ -71,6 +71,13 @@ impl PeerPolicies {
     pub fn is_clear(&self, namespace: &Namespace, labels: &BTreeMap<String, String>, port: u16) -> bool {
         // Asked for each endpoint of the mesh, and mostly nothing is said at all.
         self.disables && self.mode_at(namespace, labels, port) == MtlsMode::Disable
+    }
+
+    /// Whether `port` of `service` is to be spoken to in the clear at `endpoint`, which is of the namespace that its identity
+    /// tells.
+    pub fn is_clear_at(&self, service: &Service, endpoint: &Endpoint, port: &Port) -> bool {
+        let namespace = endpoint.identity.as_ref().map_or(&service.key.namespace, |identity| &identity.namespace);
+        self.is_clear(namespace, &endpoint.labels, port.on(endpoint))
     }
 
     /// What counts for the mesh, the namespace and the workload.

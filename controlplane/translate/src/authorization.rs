@@ -45,8 +45,8 @@ const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 impl Guard {
     /// What guards the proxy, where it serves `service` if that is known.
     pub(crate) fn of(scope: &Scope<'_>, service: Option<&Host>) -> Self {
-        let all: Vec<&AuthorizationPolicy> = scope.intent.authorization_policies.iter().collect();
-        let here: Vec<&AuthorizationPolicy> = all.into_iter().filter(|policy| holds(policy, scope, service)).collect();
+        let policies = scope.intent.authorization_policies.iter();
+        let here: Vec<&AuthorizationPolicy> = policies.filter(|policy| holds(policy, scope, service)).collect();
         let mut guard = Self::default();
         if here.is_empty() {
             return guard;

@@ -194,8 +194,7 @@ fn is_usable(scope: &Scope<'_>, service: &Service, port: &Port, endpoint: &Endpo
 /// Whether the endpoint takes the mesh's mTLS at `port`: a proxy stands before it, and no PeerAuthentication has
 /// callers come in the clear.
 fn takes_mtls(scope: &Scope<'_>, service: &Service, port: &Port, endpoint: &Endpoint) -> bool {
-    let namespace = endpoint.identity.as_ref().map_or(&service.key.namespace, |identity| &identity.namespace);
-    endpoint.mtls && !scope.intent.peer_policies.is_clear(namespace, &endpoint.labels, port.on(endpoint))
+    endpoint.mtls && !scope.intent.peer_policies.is_clear_at(service, endpoint, port)
 }
 
 /// The gateways' addresses with the peers that each of them reaches; a peer's weight is shared out among them.

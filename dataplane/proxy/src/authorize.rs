@@ -6,7 +6,7 @@ use crate::stream::Stream;
 use crate::telemetry::Flag;
 use crate::{http, tcp};
 use ::http::{HeaderMap, Response, StatusCode};
-use routing::{Chain, Direction, StreamHandler, Subject, Verdict, authorize};
+use routing::{Chain, Direction, HttpHandler, StreamHandler, Subject, Verdict, authorize};
 
 /// What the access log tells of policies.
 #[derive(Default)]
@@ -22,10 +22,15 @@ pub(crate) struct Told<'a> {
 const DENIED: &str = "RBAC: access denied";
 
 impl http::Caller {
-    /// The answer to a request that policies turn away; none if it goes on. What they say is kept in `asked`.
-    pub(crate) fn authorize(&self, asked: &mut Asked, headers: &HeaderMap) -> Option<Response<ResponseBody>> {
-        let table = self.shared.table.load();
-        let policies = &self.newest(&table).policies;
+    /// The answer to a request that the policies of `handler` turn away; none if it goes on. What they say is kept in
+    /// `asked`.
+    pub(crate) fn authorize(
+        &self,
+        handler: &HttpHandler,
+        asked: &mut Asked,
+        headers: &HeaderMap,
+    ) -> Option<Response<ResponseBody>> {
+        let policies = &handler.policies;
         if policies.is_empty() {
             return None;
         }

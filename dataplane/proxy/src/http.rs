@@ -11,6 +11,7 @@ use crate::connection::Held;
 use crate::destination::Between;
 use crate::event::Event;
 use crate::exchange::{Asked, Exchange, Sent as Passed, own_answer};
+use crate::limit::Shown;
 use crate::requests::Requests;
 use crate::sending::{Again, Outgoing, Refusal, Sending, Sent, TIMEOUT, passed};
 use crate::shadow::{self, Shadow};
@@ -97,23 +98,30 @@ impl Caller {
             Err(words) => return own_answer(StatusCode::BAD_REQUEST, words.to_owned()),
         };
         let mut asked = self.asked(&request, authority, path);
-        let Some(route) = self.route(&asked, request.headers()) else {
-            if let Some(refused) = self.authorize(&mut asked, request.headers()) {
-                return refused;
-            }
-            return self.refuse(&asked, StatusCode::NOT_FOUND, Flag::NoRoute, String::new());
+        let route = self.route(&asked, request.headers());
+        let (shown, refused) = self.judge(&mut asked, route.as_deref(), request.headers_mut());
+        let mut response = match (refused, route) {
+            (Some(refused), _) => refused,
+            (None, Some(route)) => self.take(request, asked, &route).await,
+            (None, None) => self.refuse(&asked, StatusCode::NOT_FOUND, Flag::NoRoute, String::new()),
         };
-        match self.admit(&asked, &route, request.headers_mut()) {
-            Err(refused) => *refused,
-            Ok(shown) => {
-                let refused = self.authorize(&mut asked, request.headers());
-                let mut response = match refused {
-                    Some(refused) => refused,
-                    None => self.take(request, asked, &route).await,
-                };
-                shown.add(response.headers_mut());
-                response
-            }
+        shown.add(response.headers_mut());
+        response
+    }
+
+    /// What limits and policies say of a request: what its answer is told of limits, and the answer if it is refused.
+    fn judge(
+        &self,
+        asked: &mut Asked,
+        route: Option<&Route>,
+        headers: &mut HeaderMap,
+    ) -> (Shown, Option<Response<ResponseBody>>) {
+        let table = self.shared.table.load();
+        let handler = self.newest(&table);
+        let admitted = route.map_or_else(|| Ok(Shown::default()), |route| self.admit(handler, asked, route, headers));
+        match admitted {
+            Ok(shown) => (shown, self.authorize(handler, asked, headers)),
+            Err(refused) => (Shown::default(), Some(*refused)),
         }
     }
 
@@ -146,7 +154,7 @@ impl Caller {
 
     /// How requests are handled by now: a connection that is kept has the limits and the policies of its listener's newest
     /// form.
-    pub(crate) fn newest<'a>(&'a self, table: &'a RoutingTable) -> &'a HttpHandler {
+    fn newest<'a>(&'a self, table: &'a RoutingTable) -> &'a HttpHandler {
         let newest = table.listeners.get(&self.listener.name);
         let newest = newest.filter(|newest| !Arc::ptr_eq(newest, &self.listener));
         newest.and_then(|newest| newest.http(&self.handler.name)).unwrap_or(&self.handler)

@@ -6,7 +6,7 @@ use crate::http::Caller;
 use crate::telemetry::Flag;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use routing::{Level, Limited, Limiter, Route, Ruling};
+use routing::{HttpHandler, Level, Limited, Limiter, Route, Ruling};
 use std::net::IpAddr;
 
 /// What answers are told of rate limits.
@@ -23,18 +23,17 @@ const LIMITED: &str = "local_rate_limited";
 const EXHAUSTED: u16 = 8;
 
 impl Caller {
-    /// Takes the tokens of a request that takes `route`.
+    /// Takes the tokens of a request that takes `route`, as `handler` limits it.
     ///
     /// # Errors
     /// The answer to a request for which there are none.
     pub(crate) fn admit(
         &self,
+        handler: &HttpHandler,
         asked: &Asked,
         route: &Route,
         headers: &mut HeaderMap,
     ) -> Result<Shown, Box<Response<ResponseBody>>> {
-        let table = self.shared.table.load();
-        let handler = self.newest(&table);
         if !handler.is_limited() {
             return Ok(Shown::default());
         }

@@ -219,6 +219,7 @@ impl Member {
             let value = self.encode(key.clone(), Position { epoch, sequence: 0 }, payload)?;
             self.store.put_leased(&path, value, lease.id()).await?;
             standing = epoch;
+            // Nobody tells of a clock that was set, so it is looked at, once in each life of the lease.
             let outpaced = async {
                 while !liveness.is_outpaced(unix_seconds(), Instant::now()) {
                     tokio::time::sleep(self.alive_life).await;
