@@ -259,7 +259,8 @@ async fn clients_that_do_not_go_on_are_cut_and_harm_nobody() {
     {
         let mut tcp = TcpStream::connect(edge.at).await.expect("connected");
         tcp.write_all(bytes).await.expect("written");
-        tcp.shutdown().await.expect("half closed");
+        // What is no hello at all may have been reset already, and then there is nothing left to half close.
+        let _ = tcp.shutdown().await;
         let mut rest = Vec::new();
         // An alert or a reset: it ends, and nothing of the application is in it.
         let _ = timeout(LIMIT, tcp.read_to_end(&mut rest)).await.expect("it ends");
