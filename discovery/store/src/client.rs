@@ -2,6 +2,7 @@
 //! silence.
 
 use crate::backoff::Backoff;
+use crate::members::Members;
 use crate::{Leadership, StoreError};
 use etcd_client::{
     Client, Compare, CompareOp, ConnectOptions, GetOptions, KeyValue, PutOptions, TlsOptions, Txn, TxnOp, TxnOpResponse,
@@ -23,7 +24,8 @@ pub struct ClientSettings {
     /// How long one attempt of a call may take, in seconds. Default 2.
     #[serde(with = "crate::embedded::seconds")]
     pub attempt_timeout: Duration,
-    /// How often a call is tried. Every call can be repeated without harm. Default 3.
+    /// How often a call is tried, and at least once at each of `endpoints`. Every call can be repeated without harm.
+    /// Default 3.
     pub attempts: u32,
     /// How many records are asked for at once. Default 200, that is 3.2 MiB of the largest records.
     pub page: u32,
@@ -57,7 +59,7 @@ pub struct StoreTls {
 /// The store, cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    pub(crate) client: Arc<Client>,
+    pub(crate) members: Arc<Members>,
     pub(crate) settings: Arc<ClientSettings>,
 }
 
@@ -150,7 +152,9 @@ impl Store {
         let mut options = ConnectOptions::new()
             .with_connect_timeout(settings.attempt_timeout)
             .with_keep_alive(Duration::from_secs(10), Duration::from_secs(5))
-            .with_keep_alive_while_idle(true);
+            .with_keep_alive_while_idle(true)
+            // A member that was cut off from the others says so, instead of keeping a watch open in silence.
+            .with_require_leader(true);
         if let Some(tls) = tls {
             options = options.with_tls(tls_options(tls));
         }
@@ -161,8 +165,8 @@ impl Store {
                 settings.endpoints
             ),
         };
-        let client = Client::connect(&settings.endpoints, Some(options)).await.map_err(refuse)?;
-        Ok(Self { client: Arc::new(client), settings: Arc::new(settings) })
+        let members = Members::new(&settings.endpoints, &options).await.map_err(refuse)?;
+        Ok(Self { members: Arc::new(members), settings: Arc::new(settings) })
     }
 
     /// The key's entry, if there is one.
@@ -294,7 +298,7 @@ impl Store {
         self.call("delete", |client| async move { client.kv_client().delete(key, None).await }).await.map(|_| ())
     }
 
-    /// Makes one call, again when the store does not answer.
+    /// Makes one call, again at the next member when one does not answer.
     pub(crate) async fn call<T, F>(
         &self,
         operation: &'static str,
@@ -304,10 +308,11 @@ impl Store {
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
         let mut pauses = Backoff::new(self.settings.shortest_pause, self.settings.attempt_timeout / 4);
-        let mut left = self.settings.attempts.max(1);
+        let mut left = (self.settings.attempts as usize).max(self.members.count());
         loop {
             left -= 1;
-            let outcome = tokio::time::timeout(self.settings.attempt_timeout, attempt(self.client.clone())).await;
+            let member = self.members.asked();
+            let outcome = tokio::time::timeout(self.settings.attempt_timeout, attempt(member.client.clone())).await;
             let error = match outcome {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => classify(operation, &error),
@@ -316,7 +321,11 @@ impl Store {
                     message: format!("no answer within {:?}", self.settings.attempt_timeout),
                 },
             };
-            if left == 0 || !matches!(error, StoreError::Unavailable { .. }) {
+            if !matches!(error, StoreError::Unavailable { .. }) {
+                return Err(error);
+            }
+            self.members.leave(&member);
+            if left == 0 {
                 return Err(error);
             }
             tokio::time::sleep(pauses.next()).await;

@@ -116,10 +116,14 @@ async fn renew(
 async fn keep_alive(store: &Store, id: i64, ttl: Duration, until: &mut Instant, pauses: &mut Backoff) -> End {
     let patience = store.settings.attempt_timeout.min(ttl / 3).max(Duration::from_millis(100));
     let sent = Instant::now();
-    let (mut keeper, mut answers) = match timeout(patience, store.client.lease_client().keep_alive(id)).await {
+    let member = store.members.asked();
+    let (mut keeper, mut answers) = match timeout(patience, member.client.lease_client().keep_alive(id)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(etcd_client::Error::LeaseKeepAliveError(_))) => return End::Gone,
-        Ok(Err(_)) | Err(_) => return End::Broken,
+        Ok(Err(_)) | Err(_) => {
+            store.members.leave(&member);
+            return End::Broken;
+        }
     };
     *until = sent + ttl;
     pauses.reset();
@@ -129,7 +133,10 @@ async fn keep_alive(store: &Store, id: i64, ttl: Duration, until: &mut Instant, 
         match timeout(patience, once(&mut keeper, &mut answers)).await {
             Ok(Ok(ttl_left)) if ttl_left > 0 => *until = sent + ttl,
             Ok(Ok(_)) => return End::Gone,
-            Ok(Err(())) | Err(_) => return End::Broken,
+            Ok(Err(())) | Err(_) => {
+                store.members.leave(&member);
+                return End::Broken;
+            }
         }
     }
 }

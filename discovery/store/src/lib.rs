@@ -11,6 +11,7 @@ mod error;
 mod key;
 mod leadership;
 mod lease;
+mod members;
 mod record;
 mod watch;
 
