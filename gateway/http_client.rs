@@ -1,8 +1,8 @@
-//! A small HTTP/1.1 client for the demo: keeps connections alive, gives up after a deadline.
+//! A small HTTP/1.1 client, for the demo and for Envoy's admin interface: keeps connections alive, gives up after a deadline.
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
-use http::{Request, Uri, header};
+use http::{Method, Request, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -43,8 +43,22 @@ impl Client {
     /// # Errors
     /// If no connection can be made, the connection breaks, or the deadline passes.
     pub async fn get(&mut self, host: &str, path: &str, pass: &http::HeaderMap) -> anyhow::Result<Reply> {
+        self.send(Method::GET, host, path, pass).await
+    }
+
+    /// As [`Client::get`], by another method; there is no body.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send(
+        &mut self,
+        method: Method,
+        host: &str,
+        path: &str,
+        pass: &http::HeaderMap,
+    ) -> anyhow::Result<Reply> {
         let deadline = self.deadline;
-        let outcome = match tokio::time::timeout(deadline, self.exchange(host, path, pass)).await {
+        let outcome = match tokio::time::timeout(deadline, self.exchange(method, host, path, pass)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(anyhow!("no answer from {} within {deadline:?}", self.address)),
         };
@@ -54,9 +68,15 @@ impl Client {
         outcome
     }
 
-    async fn exchange(&mut self, host: &str, path: &str, pass: &http::HeaderMap) -> anyhow::Result<Reply> {
+    async fn exchange(
+        &mut self,
+        method: Method,
+        host: &str,
+        path: &str,
+        pass: &http::HeaderMap,
+    ) -> anyhow::Result<Reply> {
         let uri: Uri = path.parse().with_context(|| format!("path {path:?}"))?;
-        let mut request = Request::get(uri).header(header::HOST, host).body(Empty::new())?;
+        let mut request = Request::builder().method(method).uri(uri).header(header::HOST, host).body(Empty::new())?;
         for name in ["x-request-id", "traceparent", "user-agent"] {
             if let Some(value) = pass.get(name) {
                 request.headers_mut().insert(name, value.clone());

@@ -258,12 +258,16 @@ pub struct AgentProcess {
     pub state_of_the_world: bool,
     /// The Envoy binary.
     pub envoy: PathBuf,
-    /// Envoy's worker threads; one for each core if 0.
-    #[serde(default = "two")]
-    pub workers: usize,
-    /// Variables of Envoy's environment, beside the agent's own.
+    /// Envoy's worker threads; one for each core if 0. What the control plane says (MeshConfig, ProxyConfig) if absent, and
+    /// 2 if it says nothing.
+    #[serde(default)]
+    pub workers: Option<u32>,
+    /// Variables of Envoy's environment, beside the agent's own and those that the control plane tells.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+    /// How long the start of Envoy waits for what the control plane says of it, in seconds. Default 5.
+    #[serde(default = "five")]
+    pub start_within_seconds: u64,
     /// Where the bootstrap and the socket are kept.
     pub directory: PathBuf,
     /// Envoy's admin address; a loopback address.
@@ -330,8 +334,8 @@ fn one() -> usize {
     1
 }
 
-fn two() -> usize {
-    2
+fn five() -> u64 {
+    5
 }
 
 fn ten() -> u64 {

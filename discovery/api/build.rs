@@ -5,6 +5,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(
         [
             "istio/nds.proto",
+            "istio/proxy_config.proto",
             "istio/ca.proto",
             "grpc/health.proto",
             "isthmus/v1/record.proto",

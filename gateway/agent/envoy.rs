@@ -1,16 +1,16 @@
 //! Runs Envoy, and runs it again when it dies.
 
+use super::{Admin, Start};
 use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 const RESTART: Duration = Duration::from_millis(500);
-/// How long Envoy may take to leave after SIGTERM.
+/// How long Envoy may take to leave after SIGTERM, once its connections have had their time.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// How Envoy is run.
@@ -20,13 +20,13 @@ pub struct Program<'a> {
     pub binary: &'a Path,
     /// The bootstrap.
     pub config: &'a Path,
-    /// Worker threads; one for each core if 0.
-    pub workers: usize,
-    /// Variables of its environment, beside the agent's own.
-    pub environment: &'a BTreeMap<String, String>,
+    /// How it is started and ended.
+    pub start: &'a Start,
+    /// Where it is told to let connections end.
+    pub admin: Admin,
 }
 
-/// Keeps `program` running until `shutdown`, and then ends it.
+/// Keeps `program` running until `shutdown`; then its connections have their time, and it is ended.
 ///
 /// # Errors
 /// If it cannot be started at all.
@@ -34,7 +34,10 @@ pub async fn keep_running(program: Program<'_>, shutdown: CancellationToken) -> 
     loop {
         let mut child = start(program)?;
         tokio::select! {
-            () = shutdown.cancelled() => return end(child).await,
+            () = shutdown.cancelled() => {
+                program.admin.drain(program.start.last_drain).await;
+                return end(child).await;
+            }
             status = child.wait() => tracing::warn!(status = ?status, "Envoy ended; starting it again"),
         }
         tokio::select! {
@@ -46,14 +49,16 @@ pub async fn keep_running(program: Program<'_>, shutdown: CancellationToken) -> 
 
 fn start(program: Program<'_>) -> anyhow::Result<Child> {
     let mut command = Command::new(program.binary);
-    if program.workers > 0 {
-        command.arg("--concurrency").arg(program.workers.to_string());
+    if program.start.workers > 0 {
+        command.arg("--concurrency").arg(program.start.workers.to_string());
     }
     command
         .arg("--config-path")
         .arg(program.config)
-        .args(["--disable-hot-restart", "--log-level", "warning"])
-        .envs(program.environment)
+        .args(["--disable-hot-restart", "--log-level", "warning", "--drain-strategy", "immediate"])
+        .arg("--drain-time-s")
+        .arg(program.start.drain.as_secs().max(1).to_string())
+        .envs(&program.start.environment)
         // Should we be killed, nobody would end it: the runtime does, when this handle is dropped.
         .kill_on_drop(true)
         .spawn()

@@ -213,7 +213,8 @@ impl Draft<'_> {
                     envoy: envoy.clone(),
                     directory: self.home.join(&name),
                     envoy_admin: SocketAddr::new(workload.address, 15000),
-                    workers: 2,
+                    workers: None,
+                    start_within_seconds: 5,
                     environment: BTreeMap::new(),
                     envoy_metrics: SocketAddr::new(workload.address, 15090),
                 };

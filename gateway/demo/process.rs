@@ -21,7 +21,7 @@ const LAST_BACKOFF: Duration = Duration::from_secs(2);
 /// A child that lived this long has recovered: the next restart is quick again.
 const RECOVERED: Duration = Duration::from_secs(5);
 /// How long a child may take to leave after SIGTERM.
-const GRACE: Duration = Duration::from_secs(6);
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Starts children of our own binary and keeps them running.
 pub struct Supervisor {

@@ -2,18 +2,22 @@
 
 use super::enrol::{self, control_plane_identity};
 use super::proxy;
-use crate::agent::{Bootstrap, Program, keep_running, serve_secrets};
+use crate::agent::{Admin, Bootstrap, Program, Start, keep_running, serve_secrets, told};
 use crate::settings::AgentProcess;
 use crate::telemetry::{self, Readiness};
 use anyhow::Context;
+use api::istio::mesh::ProxyConfig;
 use arc_swap::ArcSwap;
 use dns::{Entry, Zone};
 use model::Namespace;
+use prost::Message;
 use routing::Resources;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use xds::{ClientSettings, Mode, Node, Rejection, Resource, Sink, Software, type_url};
 
@@ -69,8 +73,9 @@ pub async fn agent(settings: AgentProcess, shutdown: CancellationToken) -> anyho
         async move { serve_secrets(&socket, identity, shutdown).await }
     });
     let connect = proxy::connector(&cluster, &settings.identity, &identity)?;
-    let sink = Names { resources: Resources::default(), namespace: settings.workload.namespace()?, zone };
-    // The agent is no second proxy: it asks as itself, for the names alone.
+    let (tells, start) = watch::channel(None);
+    let sink = Told { resources: Resources::default(), namespace: settings.workload.namespace()?, zone, start: tells };
+    // The agent is no second proxy: it asks as itself, for the names and for how Envoy is started.
     let asking = proxy::node(&settings.cluster, &settings.workload, &format!("{name}-agent"), own_ports)?;
     // Its workload is registered for as long as the agent asks: Envoy has no health to tell.
     let asking = proxy::registering(asking, &settings.workload)?;
@@ -78,8 +83,10 @@ pub async fn agent(settings: AgentProcess, shutdown: CancellationToken) -> anyho
     let client = ClientSettings::from(Mode::Delta);
     let feeding = tokio::spawn(xds::run_with_health(connect, asking, client, sink, health, shutdown.clone()));
     readiness.set();
-    let (workers, environment) = (settings.workers, &settings.environment);
-    keep_running(Program { binary: &settings.envoy, config: &file, workers, environment }, shutdown).await?;
+    let said = told(start, Duration::from_secs(settings.start_within_seconds)).await;
+    let start = Start::new(said.as_ref(), settings.workers, &settings.environment);
+    let admin = Admin { address: settings.envoy_admin, metrics: settings.envoy_metrics };
+    keep_running(Program { binary: &settings.envoy, config: &file, start: &start, admin }, shutdown).await?;
     secrets.await.context("the secrets' server")??;
     feeding.await.context("the xDS client")?;
     if let Some(names) = names {
@@ -88,15 +95,21 @@ pub async fn agent(settings: AgentProcess, shutdown: CancellationToken) -> anyho
     Ok(())
 }
 
-/// Takes the name table; everything else is Envoy's.
-struct Names {
+/// Takes the name table, and how Envoy is started; everything else is Envoy's.
+struct Told {
     resources: Resources,
     namespace: Namespace,
     zone: Arc<ArcSwap<Zone>>,
+    start: watch::Sender<Option<ProxyConfig>>,
 }
 
-impl Sink for Names {
+impl Sink for Told {
     fn apply(&mut self, type_url: &str, changed: Vec<Resource>, removed: Vec<Arc<str>>) -> Result<(), Rejection> {
+        if let (type_url::PROXY_CONFIG, [config]) = (type_url, &changed[..]) {
+            let config = ProxyConfig::decode(&config.body[..]);
+            let config = config.map_err(|error| Rejection { message: format!("{type_url}: {error}") })?;
+            self.start.send_replace(Some(config));
+        }
         if type_url != type_url::NAME_TABLE {
             return Ok(());
         }

@@ -194,7 +194,8 @@ impl Cluster {
             envoy: self.logging(envoy, &log)?,
             directory: self.home.join(&workload.name),
             envoy_admin: workload.admin(),
-            workers: 2,
+            workers: None,
+            start_within_seconds: 5,
             environment: BTreeMap::new(),
             envoy_metrics: SocketAddr::new(workload.address, 15090),
         };

@@ -34,6 +34,7 @@ mod raw_case;
 mod report;
 mod rig;
 mod service;
+mod startup;
 mod stream;
 mod stream_case;
 mod tls;
@@ -53,6 +54,8 @@ struct Choice {
     envoy: PathBuf,
     columns: BTreeSet<Column>,
     cases: Vec<Case>,
+    /// Whether one more Envoy is started, behind the cases.
+    starts_another: bool,
     /// For how many seconds the configuration changes under load, instead of the cases.
     load: Option<u64>,
 }
@@ -88,6 +91,9 @@ async fn run() -> anyhow::Result<Report> {
                     report.add(case, column, outcome);
                 }
             }
+            if let Some(mesh) = rig.of_envoy().filter(|_| choice.starts_another) {
+                report.add_outcome(&startup::run(mesh, &choice.envoy).await?);
+            }
         }
     }
     rig.stop().await;
@@ -117,17 +123,18 @@ impl Choice {
         let only = env::var("TRAFFIC_ONLY").unwrap_or_default();
         let mut cases = case::all()?;
         cases.retain(|case| case.name.contains(&only));
-        ensure!(!cases.is_empty(), "TRAFFIC_ONLY={only}: no case has such a name");
+        let starts_another = startup::NAME.contains(&only);
+        ensure!(starts_another || !cases.is_empty(), "TRAFFIC_ONLY={only}: no case has such a name");
         let load = env::var("TRAFFIC_LOAD").ok().map(|seconds| seconds.parse()).transpose();
         let load = load.context("TRAFFIC_LOAD is a number of seconds")?;
         if load.is_some() {
             let columns = [Column::Sidecar, Column::Envoy].into();
-            return Ok(Self { envoy: envoy.into(), columns, cases: Vec::new(), load });
+            return Ok(Self { envoy: envoy.into(), columns, cases: Vec::new(), starts_another: false, load });
         }
         let columns = match env::var("TRAFFIC_COLUMNS") {
             Ok(names) => names.split(',').map(str::parse).collect::<anyhow::Result<_>>()?,
             Err(_) => Column::ALL.into(),
         };
-        Ok(Self { envoy: envoy.into(), columns, cases, load })
+        Ok(Self { envoy: envoy.into(), columns, cases, starts_another, load })
     }
 }

@@ -29,6 +29,8 @@ pub struct Mesh {
     /// What stands outside of the mesh, for what callers address by themselves.
     pub local: Arc<Local>,
     instances: Vec<Instance>,
+    range: Range,
+    ledger: Arc<Ledger>,
     tasks: Tasks,
 }
 
@@ -44,6 +46,13 @@ pub struct Caller {
     /// The Envoys that are part of it.
     pub envoys: Vec<EnvoyLook>,
     pub local: Arc<Local>,
+}
+
+/// A workload without a proxy yet.
+pub struct Late {
+    pub workload: Workload,
+    /// Where its proxy will take requests.
+    pub mesh: IpAddr,
 }
 
 /// Where Envoy can be looked into.
@@ -93,9 +102,10 @@ impl Mesh {
         cluster.start_control_plane(&mut tasks);
         let local = Arc::new(Local::start(&home.join(column.to_string()), ledger).await?);
         let (callers, none) = (Vec::new(), Tasks::default());
-        let there = None;
-        let mut mesh = Self { callers, outside, pki, cluster, there, gateway, local, instances, tasks: none };
-        let (workload, at) = mesh.caller(&column.to_string(), range)?;
+        let (there, ledger) = (None, ledger.clone());
+        let mut mesh =
+            Self { callers, outside, pki, cluster, there, gateway, local, instances, range, ledger, tasks: none };
+        let (workload, at) = mesh.caller(&column.to_string(), 1)?;
         let router = router(gateway);
         let mut envoys = Vec::new();
         match envoy {
@@ -110,11 +120,8 @@ impl Mesh {
                 }
             }
         }
-        mesh.add(
-            Caller { column, mesh: at, own: workload.address, gateway, envoys, local: mesh.local.clone() },
-            ledger,
-        )
-        .await?;
+        let local = mesh.local.clone();
+        mesh.add(Caller { column, mesh: at, own: workload.address, gateway, envoys, local }).await?;
         mesh.tasks = tasks;
         Ok(mesh)
     }
@@ -146,13 +153,14 @@ impl Mesh {
         let (outside, pki) = start_outside(range, &home.join("pki-far"), ledger).await?;
         let local = Arc::new(Local::start(&home.join("west"), ledger).await?);
         let (callers, none) = (Vec::new(), Tasks::default());
-        let (cluster, there) = (west, Some(east));
-        let mut mesh = Self { callers, outside, pki, cluster, there, gateway, local, instances, tasks: none };
-        let (workload, at) = mesh.caller("remote", range)?;
+        let (cluster, there, ledger) = (west, Some(east), ledger.clone());
+        let mut mesh =
+            Self { callers, outside, pki, cluster, there, gateway, local, instances, range, ledger, tasks: none };
+        let (workload, at) = mesh.caller("remote", 1)?;
         mesh.cluster.start_sidecar(&mut tasks, &workload)?;
         let (column, own) = (Column::Remote, workload.address);
         let local = mesh.local.clone();
-        mesh.add(Caller { column, mesh: at, own, gateway, envoys: Vec::new(), local }, ledger).await?;
+        mesh.add(Caller { column, mesh: at, own, gateway, envoys: Vec::new(), local }).await?;
         mesh.tasks = tasks;
         Ok(mesh)
     }
@@ -180,14 +188,22 @@ impl Mesh {
 
     /// Adds a caller, and the applications of its workload, of which its proxy takes requests if its Sidecar resource says
     /// so.
-    async fn add(&mut self, caller: Caller, ledger: &Arc<Ledger>) -> anyhow::Result<()> {
+    async fn add(&mut self, caller: Caller) -> anyhow::Result<()> {
         let at = |port: u16| SocketAddr::new(caller.own, port + BEHIND);
         for port in [8080, INGRESS] {
-            application::start(at(port), OWN.to_owned(), ledger.clone()).await?;
+            application::start(at(port), OWN.to_owned(), self.ledger.clone()).await?;
         }
         stream::start_plain(at(5000), OWN.to_owned()).await?;
         self.callers.push(caller);
         Ok(())
+    }
+
+    /// One more workload with its application, beside which a proxy may be started.
+    pub async fn late(&self) -> anyhow::Result<Late> {
+        let (workload, mesh) = self.caller("late", 2)?;
+        let at = SocketAddr::new(workload.address, INGRESS + BEHIND);
+        application::start(at, OWN.to_owned(), self.ledger.clone()).await?;
+        Ok(Late { workload, mesh })
     }
 
     /// Ends it.
@@ -195,9 +211,9 @@ impl Mesh {
         self.tasks.stop().await;
     }
 
-    /// Declares the caller `name`; its workload, and where it will offer the mesh.
-    fn caller(&self, name: &str, range: Range) -> anyhow::Result<(Workload, IpAddr)> {
-        let (mesh, own) = (range.at(WEST, 201), range.at(WEST, 101));
+    /// Declares the caller `name`, the `number`th; its workload, and where it will offer the mesh.
+    fn caller(&self, name: &str, number: u8) -> anyhow::Result<(Workload, IpAddr)> {
+        let (mesh, own) = (self.range.at(WEST, 200 + number), self.range.at(WEST, 100 + number));
         self.cluster.write(&format!("{name}.yaml"), &service::caller(name, mesh, own, None))?;
         let labels = [("app", "client"), ("version", "v1"), ("caller", name)];
         let workload = Workload {

@@ -101,6 +101,11 @@ impl Rig {
         self.meshes.iter().filter(|mesh| mesh.callers.iter().all(|caller| caller.column != Column::Remote))
     }
 
+    /// The mesh of Envoys, if it runs.
+    pub fn of_envoy(&self) -> Option<&Mesh> {
+        self.meshes.iter().find(|mesh| mesh.callers.iter().any(|caller| caller.column == Column::Envoy))
+    }
+
     /// Ends everything.
     pub async fn stop(self) {
         join_all(self.meshes.into_iter().map(Mesh::stop)).await;

@@ -3,9 +3,9 @@
 use crate::gateway_api::GatewayApi;
 use crate::{
     AuthorizationPolicy, BackendTls, ByHost, ClientTls, Credential, DefaultExport, DestinationRule, Gateway,
-    MeshConfig, PeerPolicies, RateLimit, Sidecar, VirtualService, Visibility, authorization_policy, delegate,
-    destination_rule, gateway, gateway_conflict, mesh_config, peer_authentication, policy_target, proxy_config,
-    rate_limit, sidecar, virtual_service,
+    MeshConfig, PeerPolicies, ProxyConfig, ProxyStart, RateLimit, Sidecar, VirtualService, Visibility,
+    authorization_policy, delegate, destination_rule, gateway, gateway_conflict, mesh_config, peer_authentication,
+    policy_target, proxy_config, rate_limit, sidecar, virtual_service,
 };
 use envoyfilter::EnvoyFilter;
 use model::{Host, Namespace, Port, ServiceKey};
@@ -27,6 +27,8 @@ pub struct Intent {
     pub gateways: Vec<Gateway>,
     /// The RateLimits, in the order of the documents.
     pub rate_limits: Vec<RateLimit>,
+    /// The ProxyConfigs, in the order of the documents.
+    pub proxy_configs: Vec<ProxyConfig>,
     /// The EnvoyFilters, in the order of the documents.
     pub envoy_filters: Vec<EnvoyFilter>,
     /// The AuthorizationPolicies, in the order of the documents.
@@ -154,6 +156,18 @@ impl Intent {
             .or_else(|| root().find(is_general))
     }
 
+    /// How the proxy of a workload of these labels is started: what is nearest to it goes before.
+    pub fn start_of(&self, namespace: &Namespace, labels: &BTreeMap<String, String>) -> ProxyStart {
+        let of = |at: &str, wanted: &dyn Fn(&ProxyConfig) -> bool| {
+            self.proxy_configs.iter().find(|config| config.namespace.as_str() == at && wanted(config))
+        };
+        let is_general = |config: &ProxyConfig| config.selector.is_none();
+        let selects = |config: &ProxyConfig| config.selector.as_ref().is_some_and(|wanted| bears(labels, wanted));
+        let own = namespace.as_str();
+        let levels = [of(self.root_namespace(), &is_general), of(own, &is_general), of(own, &selects)];
+        levels.into_iter().flatten().fold(self.mesh.proxies.start.clone(), |start, nearer| start.under(&nearer.start))
+    }
+
     /// The VirtualService that sidecars in `namespace` follow for `port` of `host`: the one that names the host most
     /// closely; among equals that of their own namespace, then the first.
     pub fn virtual_service_for(&self, namespace: &Namespace, host: &Host, port: u16) -> Option<&VirtualService> {
@@ -244,7 +258,7 @@ impl Intent {
                 self.destination_rules.push(read);
             }
             "Gateway" if is_ours => self.gateways.push(gateway::read(document, spec, &mut source)?),
-            "ProxyConfig" if is_ours => proxy_config::check(document, spec, &mut source)?,
+            "ProxyConfig" if is_ours => self.proxy_configs.push(proxy_config::read(document, spec, &mut source)?),
             "EnvoyFilter" if is_ours => self.envoy_filters.push(EnvoyFilter::read(document, spec, &mut source)?),
             "PeerAuthentication" if document.api_version.starts_with(SECURITY) => {
                 let read = peer_authentication::read(document, spec, &mut source)?;

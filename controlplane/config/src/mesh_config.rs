@@ -3,7 +3,7 @@
 
 use crate::connection_pool::keepalive;
 use crate::field::namespace;
-use crate::{Keepalive, LocalitySetting, OutboundPolicy, Retries, Visibility};
+use crate::{Keepalive, LocalitySetting, OutboundPolicy, ProxyDefaults, Retries, Visibility};
 use model::{Namespace, TrustDomain};
 use resource::{ConfigMap, Document, Field, Resource, ResourceError, Source, embedded};
 use std::collections::BTreeSet;
@@ -40,6 +40,8 @@ pub struct MeshConfig {
     pub destination_rule_export: DefaultExport,
     /// What is done to paths before anybody reads them.
     pub paths: PathNormalization,
+    /// What holds for all proxies.
+    pub proxies: ProxyDefaults,
 }
 
 /// What is done to the paths of requests before routes, policies and upstreams read them. Each does what those before it
@@ -157,7 +159,6 @@ impl MeshConfig {
         for name in ELSEWHERE.iter().filter(|name| fields.get(name).is_present()) {
             source.warn(&fields.get(name), "not honoured here");
         }
-        default_config(&fields.get("defaultConfig"), source)?;
         Ok(Self {
             outbound_policy: outbound(&fields.get("outboundTrafficPolicy"))?,
             inbound_to_loopback: inbound(&fields.get("inboundTrafficPolicy"))?,
@@ -176,6 +177,7 @@ impl MeshConfig {
             virtual_service_export: export(&fields.get("defaultVirtualServiceExportTo"))?,
             destination_rule_export: export(&fields.get("defaultDestinationRuleExportTo"))?,
             paths: paths(&fields.get("pathNormalization"))?,
+            proxies: ProxyDefaults::read(&fields.get("defaultConfig"), source)?,
         })
     }
 }
@@ -256,23 +258,4 @@ impl DefaultExport {
             }
         }
     }
-}
-
-/// `defaultConfig`, a ProxyConfig: what is set where a proxy is started is warned of.
-fn default_config(at: &Field<'_>, source: &mut Source) -> Result<(), ResourceError> {
-    for (name, member) in at.members()? {
-        match name {
-            "concurrency" => {
-                source.warn(
-                    &member,
-                    "set where a proxy is started: `workers` in the settings of the sidecar or the agent",
-                );
-            }
-            "drainDuration" | "terminationDrainDuration" => {
-                source.warn(&member, "set where a proxy is started: `proxy.drainMs` in the settings of the sidecar");
-            }
-            _ => source.warn(&member, "not honoured"),
-        }
-    }
-    Ok(())
 }

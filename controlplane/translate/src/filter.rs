@@ -3,12 +3,13 @@
 use crate::any::any;
 use crate::authorization::Guard;
 use crate::filter_config::{CORS, FAULT};
+use crate::proxy_headers::{self, certificate};
 use crate::scope::Scope;
 use crate::stream::Way;
 use crate::value::{ads, flag, time};
 use api::envoy::envoy::config::listener::v3 as listener;
 use api::envoy::envoy::config::route::v3::RouteConfiguration;
-use api::envoy::envoy::extensions::filters::http::{cors::v3::Cors, fault::v3::HttpFault, router::v3::Router};
+use api::envoy::envoy::extensions::filters::http::{cors::v3::Cors, fault::v3::HttpFault};
 use api::envoy::envoy::extensions::filters::listener::{
     http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst, tls_inspector::v3::TlsInspector,
 };
@@ -34,16 +35,18 @@ pub(crate) fn http_outbound(scope: &Scope<'_>, stat_prefix: String, route_name: 
     let rds = http::Rds { config_source: ads(), route_config_name: route_name };
     let mut manager = http_manager(scope, stat_prefix, RouteSpecifier::Rds(rds));
     manager.http_filters.splice(0..0, [step(FAULT, &HttpFault::default()), step(CORS, &Cors::default())]);
-    http_filter(&manager)
+    finished(scope, manager)
 }
 
 /// Requests from outside of the mesh: what they say of where they come from counts for nothing.
 pub(crate) fn http_edge(scope: &Scope<'_>, stat_prefix: String, route_name: String, guard: &Guard) -> listener::Filter {
     let rds = http::Rds { config_source: ads(), route_config_name: route_name };
+    let topology = &scope.intent.mesh.proxies.topology;
     let mut manager = http::HttpConnectionManager {
         server_name: SERVER_NAME.to_owned(),
         use_remote_address: flag(true),
-        forward_client_cert_details: ForwardClientCertDetails::SanitizeSet.into(),
+        xff_num_trusted_hops: topology.trusted_proxies,
+        forward_client_cert_details: certificate(topology.client_certificate, ForwardClientCertDetails::SanitizeSet),
         set_current_client_cert_details: Some(SetCurrentClientCertDetails {
             subject: flag(true),
             uri: true,
@@ -54,7 +57,7 @@ pub(crate) fn http_edge(scope: &Scope<'_>, stat_prefix: String, route_name: Stri
     };
     let steps = [step(FAULT, &HttpFault::default()), step(CORS, &Cors::default())];
     manager.http_filters.splice(0..0, guard.http.iter().cloned().chain(steps));
-    http_filter(&manager)
+    finished(scope, manager)
 }
 
 /// Requests to the workload: the application learns from `x-forwarded-client-cert` who asks, at the end of what the caller
@@ -65,9 +68,10 @@ pub(crate) fn http_inbound(
     routes: RouteConfiguration,
     guard: &Guard,
 ) -> listener::Filter {
+    let said = scope.intent.mesh.proxies.headers.client_certificate;
     let mut manager = http::HttpConnectionManager {
         server_name: SERVER_NAME.to_owned(),
-        forward_client_cert_details: ForwardClientCertDetails::AppendForward.into(),
+        forward_client_cert_details: certificate(said, ForwardClientCertDetails::AppendForward),
         set_current_client_cert_details: Some(SetCurrentClientCertDetails {
             subject: flag(true),
             uri: true,
@@ -76,7 +80,7 @@ pub(crate) fn http_inbound(
         ..http_manager(scope, stat_prefix, RouteSpecifier::RouteConfig(routes))
     };
     manager.http_filters.splice(0..0, guard.http.iter().cloned());
-    http_filter(&manager)
+    finished(scope, manager)
 }
 
 /// Bytes, to `upstream`.
@@ -133,11 +137,11 @@ pub(crate) fn http_inspector() -> listener::ListenerFilter {
 }
 
 fn http_manager(scope: &Scope<'_>, stat_prefix: String, routes: RouteSpecifier) -> http::HttpConnectionManager {
-    let paths = scope.intent.mesh.paths;
+    let (paths, headers) = (scope.intent.mesh.paths, &scope.intent.mesh.proxies.headers);
     http::HttpConnectionManager {
         codec_type: CodecType::Auto.into(),
         stat_prefix,
-        http_filters: vec![step("envoy.filters.http.router", &Router::default())],
+        http_filters: vec![step("envoy.filters.http.router", &proxy_headers::router(headers))],
         upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() }],
         // What is authorized and routed must be what the application sees.
         normalize_path: flag(paths >= PathNormalization::Base),
@@ -162,8 +166,9 @@ fn step<M: Message + Name>(name: &str, config: &M) -> http::HttpFilter {
     http::HttpFilter { name: name.to_owned(), config_type: Some(config), ..Default::default() }
 }
 
-fn http_filter(manager: &http::HttpConnectionManager) -> listener::Filter {
-    filter("envoy.filters.network.http_connection_manager", manager)
+fn finished(scope: &Scope<'_>, manager: http::HttpConnectionManager) -> listener::Filter {
+    let manager = proxy_headers::tell(manager, &scope.intent.mesh.proxies.headers);
+    filter("envoy.filters.network.http_connection_manager", &manager)
 }
 
 fn filter<M: Message + Name>(name: &str, config: &M) -> listener::Filter {

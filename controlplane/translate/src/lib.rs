@@ -33,6 +33,8 @@ mod patch;
 mod permission;
 mod policy;
 mod principal;
+mod proxy_headers;
+mod proxy_start;
 mod rate_limit;
 mod rbac;
 mod retry;
@@ -74,6 +76,7 @@ pub fn translate(catalog: &Catalog, intent: &Intent, node: &Node, identity: &Wor
     add(type_url::ROUTE, route::resources(&scope));
     add(type_url::SECRET, secret::resources(&scope));
     add(type_url::NAME_TABLE, vec![names::resource(&scope.services)]);
+    add(type_url::PROXY_CONFIG, vec![proxy_start::resource(intent, node)]);
     patch(intent, node, &mut snapshot);
     snapshot
 }

@@ -3,9 +3,8 @@
 use api::istio::nds::{NameTable, name_table::NameInfo};
 use model::{Address, Host, Service};
 use std::net::IpAddr;
-use xds::Resource;
+use xds::{Resource, type_url};
 
-const NAME: &str = "nametable";
 const CLUSTER_LOCAL: &str = ".svc.cluster.local";
 const CLUSTERSET_LOCAL: &str = ".svc.clusterset.local";
 
@@ -30,7 +29,7 @@ pub(crate) fn resource(services: &[&Service]) -> Resource {
         }
         table.table.insert(service.key.host.to_string(), info);
     }
-    Resource::new(NAME, &table)
+    Resource::new(type_url::NAME_TABLE_NAME, &table)
 }
 
 /// The name of the Multi-Cluster Services API for a Kubernetes service (KEP-1645).

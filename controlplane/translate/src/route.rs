@@ -38,6 +38,10 @@ pub(crate) fn resources(scope: &Scope<'_>) -> Vec<Resource> {
     }
     routes.extend(bound(scope));
     routes.extend(edge_route::tables(scope));
+    if scope.intent.mesh.proxies.headers.no_attempt_count {
+        let hosts = routes.iter_mut().flat_map(|table| &mut table.virtual_hosts);
+        hosts.for_each(|host| host.include_request_attempt_count = false);
+    }
     routes.iter().map(|table| Resource::new(table.name.as_str(), table)).collect()
 }
 

@@ -263,7 +263,7 @@ fn what_is_not_told_changes_nothing() {
 fn an_endpoint_of_a_headless_service_shows_in_its_endpoints_and_names_alone() {
     let host = "ratings.shop.svc.cluster.local";
     let (old, new) = after_of(host, |service| service.endpoints.push(endpoint("10.0.0.4", "ratings")));
-    let others = [type_url::CLUSTER, type_url::LISTENER, type_url::ROUTE, type_url::SECRET];
+    let others = [type_url::CLUSTER, type_url::LISTENER, type_url::ROUTE, type_url::SECRET, type_url::PROXY_CONFIG];
     assert_eq!(shared(&old, &new), others);
     let of_another = |name: &String| !name.ends_with(host) && !name.ends_with("nametable");
     assert_eq!(missing(&new, &old).into_iter().filter(of_another).collect::<Vec<_>>(), Vec::<String>::new());

@@ -4,8 +4,9 @@
 //! request -> outside? what only proxies say goes -> host -> path -> this hop's fields go -> who the caller proved to be
 //! ```
 
+use crate::headers;
 use crate::http::Caller;
-use crate::{headers, outside};
+use crate::outside::Outside;
 use http::Request;
 use http::uri::{Authority, PathAndQuery};
 use routing::EscapedSlash;
@@ -17,7 +18,13 @@ impl Caller {
     /// What is wrong with a request that could be read in two ways.
     pub(crate) fn canonical<B>(&self, request: &mut Request<B>) -> Result<(Authority, PathAndQuery), &'static str> {
         if self.handler.from_outside {
-            outside::sanitize(request.headers_mut(), self.address.ip(), self.over_tls);
+            let caller = Outside {
+                address: self.address.ip(),
+                over_tls: self.over_tls,
+                trusted_hops: self.handler.trusted_hops,
+                makes_ids: self.handler.makes_ids,
+            };
+            caller.sanitize(request.headers_mut());
         }
         let authority = headers::authority(request).ok_or("one Host is expected\n")?;
         let authority = if self.handler.strips_host_dot { headers::without_last_dot(authority) } else { authority };

@@ -197,8 +197,8 @@ pub(crate) fn sign(headers: &mut HeaderMap, server: &ServerName) {
     }
 }
 
-/// Completes a request's fields: the scheme, an id.
-pub(crate) fn complete(headers: &mut HeaderMap, over_tls: bool) {
+/// Completes a request's fields: the scheme, and an id if `makes_ids`.
+pub(crate) fn complete(headers: &mut HeaderMap, over_tls: bool, makes_ids: bool) {
     // The caller's body is asked for here, and sent on at once.
     if headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         headers.remove(EXPECT);
@@ -207,7 +207,8 @@ pub(crate) fn complete(headers: &mut HeaderMap, over_tls: bool) {
     if let Entry::Vacant(scheme) = headers.entry(FORWARDED_PROTO) {
         scheme.insert(HeaderValue::from_static(if over_tls { "https" } else { "http" }));
     }
-    if let Entry::Vacant(id) = headers.entry(REQUEST_ID)
+    if makes_ids
+        && let Entry::Vacant(id) = headers.entry(REQUEST_ID)
         && let Ok(new) = HeaderValue::from_str(&new_id())
     {
         id.insert(new);

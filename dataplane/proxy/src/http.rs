@@ -237,9 +237,10 @@ impl Caller {
             }
         };
         let is_http1 = request.version() < Version::HTTP_2;
-        let alike = forward.alike(&asked.view(request.headers()), self.address.ip(), rand::random);
+        let source = || self.remote(request.headers());
+        let alike = forward.alike(&asked.view(request.headers()), source, rand::random);
         let is_websocket = headers::is_websocket(request.version(), request.headers());
-        headers::complete(request.headers_mut(), self.over_tls);
+        headers::complete(request.headers_mut(), self.over_tls, self.handler.makes_ids);
         let reads_request = route.response.reads_request() || way.target.response.reads_request();
         let fields = reads_request.then(|| request.headers().clone());
         let switching = is_websocket.then(|| hyper::upgrade::on(&mut request));
@@ -273,7 +274,7 @@ impl Caller {
                 let ended = end.as_ref().map_or(Some(began), Event::when);
                 let deadline = way.timeout.zip(ended).map(|(limit, ended)| ended + limit);
                 let mut response = self.respond(asked, sent, switching, &way, fields.as_ref(), deadline);
-                if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                if response.status() != StatusCode::SWITCHING_PROTOCOLS && !self.handler.is_terse {
                     headers::tell_time(response.headers_mut(), took);
                 }
                 if let Some(cookie) = alike.cookie.and_then(|cookie| cookie.parse().ok()) {
@@ -289,7 +290,7 @@ impl Caller {
                 if flag == Flag::DownstreamProtocol && is_http1 {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                if flag == Flag::Overflow {
+                if flag == Flag::Overflow && !self.handler.is_terse {
                     response.headers_mut().insert(headers::OVERLOADED, HeaderValue::from_static("true"));
                 }
                 response
@@ -393,11 +394,12 @@ impl Caller {
         let context = self.context(asked, way.route);
         way.target.request.apply(&mut head.headers, None, &context);
         way.route.request.apply(&mut head.headers, None, &context);
-        headers::expect_within(&mut head.headers, way.timeout);
+        let is_terse = self.handler.is_terse;
+        headers::expect_within(&mut head.headers, way.timeout.filter(|_| !is_terse));
         let authority = way.forward.authority(way.target).and_then(|text| text.parse().ok());
         let authority = authority.unwrap_or_else(|| asked.authority.clone());
         let path = way.route.rewritten(asked.path.as_str()).and_then(|text| text.parse().ok());
-        if path.is_some() {
+        if path.is_some() && !is_terse {
             headers::remember_path(&mut head.headers, &asked.path);
         }
         let path = path.unwrap_or_else(|| asked.path.clone());

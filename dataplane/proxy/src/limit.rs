@@ -3,6 +3,7 @@
 use crate::body::ResponseBody;
 use crate::exchange::Asked;
 use crate::http::Caller;
+use crate::outside;
 use crate::telemetry::Flag;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -16,7 +17,6 @@ pub(crate) struct Shown(Vec<Level>);
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// What a refused caller reads: Envoy's words, which tools look for.
 const LIMITED: &str = "local_rate_limited";
 /// gRPC's RESOURCE_EXHAUSTED.
@@ -77,11 +77,11 @@ impl Caller {
         self.refuse(asked, status, Flag::RateLimited, why)
     }
 
-    /// Where a request comes from: within the mesh, what the last proxy wrote down.
+    /// Where a request comes from: what the last proxy that is trusted wrote down. At the edge of the mesh the last is this
+    /// one.
     pub(crate) fn remote(&self, headers: &HeaderMap) -> IpAddr {
-        let said = headers.get_all(FORWARDED_FOR).iter().next_back().filter(|_| !self.handler.from_outside);
-        let last = said.and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
-        last.unwrap_or(self.address.ip())
+        let hops = if self.handler.from_outside { self.handler.trusted_hops } else { 0 };
+        outside::said_by(headers, hops).unwrap_or(self.address.ip())
     }
 }
 

@@ -126,8 +126,8 @@ impl Forward {
     }
 
     /// What the request is alike in with others; `source` is where it comes from.
-    pub fn alike(&self, asked: &Asked<'_>, source: IpAddr, draw: impl FnMut() -> u64) -> Alike {
-        if self.keys.is_empty() { Alike::default() } else { hash::alike(&self.keys, asked, source, draw) }
+    pub fn alike(&self, asked: &Asked<'_>, source: impl FnOnce() -> IpAddr, draw: impl FnMut() -> u64) -> Alike {
+        if self.keys.is_empty() { Alike::default() } else { hash::alike(&self.keys, asked, source(), draw) }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{ClientCertificate, DownstreamTls, PathRule, Policies, Rejection, Str
 use ::http::HeaderValue;
 use api::envoy::envoy::config::core::v3::{CidrRange, TrafficDirection};
 use api::envoy::envoy::config::listener::v3::{self as proto, filter::ConfigType};
+use api::envoy::envoy::extensions::filters::http::router::v3::Router;
 use api::envoy::envoy::extensions::filters::network::http_connection_manager::v3 as http;
 use api::envoy::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use api::envoy::google::protobuf::Any;
@@ -95,6 +96,12 @@ pub struct HttpHandler {
     pub strips_host_dot: bool,
     /// Whether callers are outside of the mesh, and what they say of where they come from counts for nothing.
     pub from_outside: bool,
+    /// How many proxies before this one are believed what they say of where callers from outside come from.
+    pub trusted_hops: usize,
+    /// Whether a request without an id gets one.
+    pub makes_ids: bool,
+    /// Whether nobody is told of times, attempts that wait and overload (Envoy's `suppress_envoy_headers`).
+    pub is_terse: bool,
     /// What the field `server` of responses says.
     pub server: ServerName,
     /// Who may do what.
@@ -409,8 +416,11 @@ impl Chain {
 impl HttpHandler {
     fn parse(manager: &http::HttpConnectionManager, listener: &str, limiters: &Limiters) -> Result<Self, String> {
         use http::http_connection_manager::RouteSpecifier;
-        let (mut limits, mut policies) = (Vec::new(), Policies::default());
+        let (mut limits, mut policies, mut is_terse) = (Vec::new(), Policies::default(), false);
         for filter in &manager.http_filters {
+            if let Some(router) = config_of(filter).and_then(unpack::<Router>) {
+                is_terse = router.map_err(|error| error.to_string())?.suppress_envoy_headers;
+            }
             if let Some(config) = config_of(filter)
                 && policies.take(config, filter.disabled)?
             {
@@ -444,6 +454,9 @@ impl HttpHandler {
             paths: PathRule::parse(manager)?,
             strips_host_dot: manager.strip_trailing_host_dot,
             from_outside: manager.use_remote_address.as_ref().is_some_and(|flag| flag.value),
+            trusted_hops: manager.xff_num_trusted_hops as usize,
+            makes_ids: manager.generate_request_id.as_ref().is_none_or(|flag| flag.value),
+            is_terse,
             server: ServerName::parse(manager)?,
             policies: policies.into(),
             limits,

@@ -85,6 +85,8 @@ impl Resources {
                     self.names = names::parse(table)?.into();
                 }
             }
+            // How a process is started is for whoever starts it.
+            type_url::PROXY_CONFIG => {}
             other => return Err(Rejection::new(other, "this type was not asked for")),
         }
         Ok(())

@@ -18,6 +18,10 @@ pub mod istio {
     pub mod nds {
         tonic::include_proto!("istio.networking.nds.v1");
     }
+    /// How a proxy is started (`istio.mesh.v1alpha1`).
+    pub mod mesh {
+        tonic::include_proto!("istio.mesh.v1alpha1");
+    }
     /// The certificate-signing service (`istio.v1.auth`).
     pub mod ca {
         tonic::include_proto!("istio.v1.auth");

@@ -186,10 +186,9 @@ impl Dialect for StateOfTheWorld {
         let mut seen: BTreeSet<Arc<str>> = BTreeSet::new();
         for any in response.resources {
             let body = body(topic, any)?;
-            let name = if topic.type_url == type_url::NAME_TABLE {
-                "nametable".to_owned()
-            } else {
-                Named::decode(body.as_slice()).map_err(|error| format!("{}: {error}", topic.type_url))?.name
+            let name = match type_url::only_name(topic.type_url) {
+                Some(only) => only.to_owned(),
+                None => Named::decode(body.as_slice()).map_err(|error| format!("{}: {error}", topic.type_url))?.name,
             };
             let resource = Resource::from_body(name, body.into());
             if !seen.insert(resource.name.clone()) {

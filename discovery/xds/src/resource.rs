@@ -29,15 +29,32 @@ pub mod type_url {
     /// NDS: Istio's name table.
     pub const NAME_TABLE: &str = "type.googleapis.com/istio.networking.nds.v1.NameTable";
 
+    /// PCDS: how a proxy is started (Istio's).
+    pub const PROXY_CONFIG: &str = "type.googleapis.com/istio.mesh.v1alpha1.ProxyConfig";
+
+    /// The one resource of [`NAME_TABLE`].
+    pub const NAME_TABLE_NAME: &str = "nametable";
+    /// The one resource of [`PROXY_CONFIG`].
+    pub const PROXY_CONFIG_NAME: &str = "proxyconfig";
+
     /// What a proxy says of its workload's health (Istio's); nothing is answered.
     pub const HEALTH: &str = "type.googleapis.com/istio.v1.HealthInformation";
 
     /// Make before break: what is referred to goes before what refers to it.
-    pub const ORDER: [&str; 6] = [CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, NAME_TABLE];
+    pub const ORDER: [&str; 7] = [CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, NAME_TABLE, PROXY_CONFIG];
 
     /// Whether a first request of this type that names nothing means "all".
     pub fn is_wildcard(type_url: &str) -> bool {
-        matches!(type_url, CLUSTER | LISTENER | NAME_TABLE)
+        matches!(type_url, CLUSTER | LISTENER | NAME_TABLE | PROXY_CONFIG)
+    }
+
+    /// The name of the one resource of this type, of types whose messages have no name.
+    pub(crate) fn only_name(type_url: &str) -> Option<&'static str> {
+        match type_url {
+            NAME_TABLE => Some(NAME_TABLE_NAME),
+            PROXY_CONFIG => Some(PROXY_CONFIG_NAME),
+            _ => None,
+        }
     }
 
     /// The constant equal to `type_url`, if it is one that we speak.

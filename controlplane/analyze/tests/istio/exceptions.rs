@@ -111,6 +111,8 @@ pub(super) const UNWORKABLE: &[&str] = &[
     "a token: letters, digits",
     "base64",
     "a number of failures in a row",
+    // No process can be given such a variable (exec(3)).
+    "a variable: its name",
     // The kernel takes no more (tcp(7)).
     "a number of probes, 0 to 127",
     // No certificate could bear such names.

@@ -16,7 +16,8 @@ impl Printer {
         let descriptors = std::fs::read(envoy_types().join("src/generated/types.bin")).expect("Envoy's descriptors");
         let mut pool = DescriptorPool::decode(&descriptors[..]).expect("well-formed descriptors");
         let proto = concat!(env!("CARGO_MANIFEST_DIR"), "/../../discovery/api/proto");
-        let own = protox::compile(["istio/nds.proto"], [proto]).expect("our own descriptors");
+        let own =
+            protox::compile(["istio/nds.proto", "istio/proxy_config.proto"], [proto]).expect("our own descriptors");
         pool.add_file_descriptor_set(own).expect("they agree");
         Self(pool)
     }
