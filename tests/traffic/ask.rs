@@ -87,13 +87,14 @@ async fn stream(at: SocketAddr, step: &StreamCase, certificates: &Certificates) 
     let tcp = TcpStream::connect(at).await?;
     let plain = step.server_name.as_ref().map(|name| TlsCase { name: name.clone(), ..TlsCase::default() });
     match step.tls.as_ref().or(plain.as_ref()) {
-        None => talk(tcp, &step.send).await,
-        Some(case) => talk(tls::connect(tcp, case, &[], certificates).await?, &step.send).await,
+        None => talk(tcp, step).await,
+        Some(case) => talk(tls::connect(tcp, case, &[], certificates).await?, step).await,
     }
 }
 
-/// Reads the server's name, and has it say `words` back.
-async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, words: &str) -> io::Result<String> {
+/// Reads the server's name, and has it say the words of `step` back; then waits for the end, if one is expected.
+async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, step: &StreamCase) -> io::Result<String> {
+    let words = &step.send;
     let mut stream = BufReader::new(stream);
     let mut name = String::new();
     if stream.read_line(&mut name).await? == 0 {
@@ -105,6 +106,10 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, words: &str) -> io::R
     stream.read_exact(&mut back).await?;
     if back != words.as_bytes() {
         return Err(io::Error::other(format!("said {words:?}, heard {:?}", String::from_utf8_lossy(&back))));
+    }
+    if step.expect.let_go {
+        // An end or a reset.
+        let _ = stream.read(&mut [0]).await;
     }
     Ok(name.trim_end().to_owned())
 }

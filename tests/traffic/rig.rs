@@ -86,8 +86,8 @@ impl Rig {
             // Where the row is not meant, it must not stand in the way of those for which it is.
             let own = if mesh.callers.iter().any(|caller| case.runs_in(caller.column)) { &filled } else { "" };
             let text = format!("{own}\n{}", marker::resources(number));
-            let written =
-                mesh.set_sidecars(case.sidecar.as_deref()).and_then(|()| mesh.cluster.write("case.yaml", &text));
+            let sidecar = case.sidecar.as_deref().map(|spec| self.certificates.filled(spec));
+            let written = mesh.set_sidecars(sidecar.as_deref()).and_then(|()| mesh.cluster.write("case.yaml", &text));
             let written = written.and_then(|()| mesh.write_there(&case.there));
             if let Err(error) = written {
                 return all(&|| Verdict::Fails(vec![format!("{error:#}")]));

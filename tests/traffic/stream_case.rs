@@ -39,4 +39,6 @@ pub struct StreamExpect {
     pub same_instance: bool,
     /// Whether the connection ends before the server said anything.
     pub refused: bool,
+    /// Whether the connection is ended by the proxy, when nothing is said on it any more.
+    pub let_go: bool,
 }

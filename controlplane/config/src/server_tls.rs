@@ -124,7 +124,7 @@ impl ServerTls {
             redirects: fields.get("httpsRedirect").boolean()?.unwrap_or_default(),
             mode: mode(&fields.get("mode"))?,
             shown: shown(&fields)?,
-            roots: text(&fields, "caCertificates")?,
+            roots: roots(&fields)?,
             roots_secret: text(&fields, "caCertCredentialName")?,
             revoked: text(&fields, "caCrl")?,
             subject_alt_names: fields.get("subjectAltNames").text_items()?,
@@ -234,13 +234,23 @@ fn shown(fields: &Fields<'_>) -> Result<Vec<Shown>, ResourceError> {
     if listed.is_empty() {
         return Ok(files(fields)?.into_iter().collect());
     }
-    let pair = |item: &Field<'_>| {
-        let fields = item.fields(PAIR)?;
-        // Checked, though roots for one of several certificates are nothing that a listener has.
-        fields.get("caCertificates").text()?;
-        files(&fields)
-    };
+    let pair = |item: &Field<'_>| files(&item.fields(PAIR)?);
     listed.iter().filter_map(|item| pair(item).transpose()).collect()
+}
+
+/// The file of the clients' roots, wherever it stands: a listener has them once, whichever certificate it shows.
+fn roots(fields: &Fields<'_>) -> Result<Option<String>, ResourceError> {
+    let mut roots = text(fields, "caCertificates")?;
+    for item in fields.get("tlsCertificates").items()? {
+        let fields = item.fields(PAIR)?;
+        match (text(&fields, "caCertificates")?, &roots) {
+            (Some(own), Some(others)) if own != *others => {
+                return Err(fields.get("caCertificates").refuse(format!("{others:?}, as elsewhere in this tls")));
+            }
+            (own, _) => roots = own.or(roots),
+        }
+    }
+    Ok(roots)
 }
 
 fn files(fields: &Fields<'_>) -> Result<Option<Shown>, ResourceError> {
