@@ -34,8 +34,10 @@ fn references(world: &World<'_>, messages: &mut Vec<Message>) {
 fn conditions(world: &World<'_>, messages: &mut Vec<Message>) {
     for warning in &world.warnings {
         let Some(tree) = world.tree_at(&warning.position).filter(|tree| name_of(tree).0 == GROUP) else { continue };
-        let is_said =
-            |message: &Message| message.position == warning.position || message.path.starts_with(&warning.path);
+        // What is not there is said of its name; the warning is of the whole reference.
+        let is_said = |message: &Message| {
+            message.position == warning.position || message.path.strip_prefix(&warning.path) == Some(".name")
+        };
         let of_it = Message::new(
             code::SCHEMA_WARNING,
             tree,
