@@ -245,7 +245,9 @@ fn roots(fields: &Fields<'_>) -> Result<Option<String>, ResourceError> {
         let fields = item.fields(PAIR)?;
         match (text(&fields, "caCertificates")?, &roots) {
             (Some(own), Some(others)) if own != *others => {
-                return Err(fields.get("caCertificates").refuse(format!("{others:?}, as elsewhere in this tls")));
+                return Err(fields
+                    .get("caCertificates")
+                    .refuse(format!("the same roots as elsewhere in this tls, {others:?}")));
             }
             (own, _) => roots = own.or(roots),
         }

@@ -112,7 +112,7 @@ pub(super) const UNWORKABLE: &[&str] = &[
     "base64",
     "a number of failures in a row",
     // A listener has the clients' roots once, whichever certificate it shows.
-    "as elsewhere in this tls",
+    "the same roots as elsewhere in this tls",
     // No process can be given such a variable (exec(3)).
     "a variable: its name",
     // The kernel takes no more (tcp(7)).
