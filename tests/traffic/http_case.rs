@@ -2,6 +2,7 @@
 
 use crate::case::Column;
 use crate::expect::Expect;
+use crate::jwt::Issuer;
 use crate::tls::TlsCase;
 use crate::value::Texts;
 use serde::Deserialize;
@@ -88,6 +89,21 @@ impl HttpCase {
             seen.authority = seen.authority.as_deref().map(&fill);
         }
         self
+    }
+
+    /// With the tokens of `issuer` in the path and the header fields.
+    ///
+    /// # Errors
+    /// If what stands there for a token is none.
+    pub fn with_tokens(&self, issuer: &Issuer) -> anyhow::Result<Self> {
+        let mut with = self.clone();
+        with.path = issuer.filled(&self.path)?;
+        for values in with.headers.values_mut() {
+            for value in values.iter_mut() {
+                *value = issuer.filled(value)?;
+            }
+        }
+        Ok(with)
     }
 }
 

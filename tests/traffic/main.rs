@@ -22,6 +22,7 @@ mod cluster;
 mod expect;
 mod fixture;
 mod http_case;
+mod jwt;
 mod ledger;
 mod load;
 mod local;

@@ -7,6 +7,7 @@ use crate::certificates::Certificates;
 use crate::check;
 use crate::fixture::until;
 use crate::http_case::HttpCase;
+use crate::jwt::Issuer;
 use crate::ledger::Ledger;
 use crate::marker;
 use crate::mesh::{Caller, EnvoyLook, Mesh, Range};
@@ -32,6 +33,7 @@ pub struct Rig {
     meshes: Vec<Mesh>,
     ledger: Arc<Ledger>,
     certificates: Certificates,
+    issuer: Issuer,
     numbers: Numbers,
     _home: TempDir,
 }
@@ -61,7 +63,8 @@ impl Rig {
                 Column::Remote => Mesh::far(home.path(), range, &ledger).await?,
             });
         }
-        let rig = Self { meshes, ledger, certificates, numbers: Numbers::default(), _home: home };
+        let (issuer, numbers) = (Issuer::make()?, Numbers::default());
+        let rig = Self { meshes, ledger, certificates, issuer, numbers, _home: home };
         for caller in rig.callers() {
             for service in &SERVICES {
                 let what = format!("{} reaches {}", caller.column, service.name);
@@ -75,7 +78,10 @@ impl Rig {
     pub async fn run(&self, number: usize, case: &Case) -> Vec<(Column, Verdict)> {
         let all = |verdict: &dyn Fn() -> Verdict| self.callers().map(|caller| (caller.column, verdict())).collect();
         for mesh in &self.meshes {
-            let filled = self.certificates.filled(&mesh.filled(&case.resources));
+            let filled = match self.issuer.filled(&self.certificates.filled(&mesh.filled(&case.resources))) {
+                Ok(filled) => filled,
+                Err(error) => return all(&|| Verdict::Fails(vec![format!("{error:#}")])),
+            };
             if let Err(error) = case.check_resources(&filled) {
                 return all(&|| Verdict::Fails(vec![error.clone()]));
             }
@@ -157,6 +163,7 @@ impl Rig {
     }
 
     async fn request(&self, caller: &Caller, step: &HttpCase) -> Result<(), String> {
+        let step = &step.with_tokens(&self.issuer).map_err(|error| format!("{error:#}"))?;
         let outcomes = ask::requests(caller.place(&step.to), step, &self.numbers, &self.certificates).await;
         joined(&check::requests(&step.expect, &outcomes, &self.ledger).await)
     }

@@ -82,6 +82,14 @@ impl Texts {
         .iter()
         .map(String::as_str)
     }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        match self {
+            Self::One(text) => std::slice::from_mut(text),
+            Self::Many(texts) => texts,
+        }
+        .iter_mut()
+    }
 }
 
 // === impl Statuses ===

@@ -1,10 +1,9 @@
 //! AuthorizationPolicy: who may do what with a workload
 //! (<https://istio.io/latest/docs/reference/config/security/authorization-policy/>).
 
-use crate::{AccessCondition, AccessRule, AccessSource, PolicyTarget, Selector, TargetRef};
+use crate::{AccessCondition, AccessRule, AccessSource, PolicyTarget, TargetRef};
 use model::Namespace;
 use resource::{Document, Field, Node, Position, ResourceError, Source};
-use std::collections::BTreeMap;
 
 /// An AuthorizationPolicy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,22 +35,6 @@ pub enum PolicyAction {
     Audit,
     /// The extension provider of this name decides.
     Custom(String),
-}
-
-// === impl AuthorizationPolicy ===
-
-impl AuthorizationPolicy {
-    /// Whether proxies in `namespace` that bear `labels` enforce it, `root` being the root namespace; what is named in it
-    /// is not looked at.
-    pub fn concerns(&self, namespace: &Namespace, labels: &BTreeMap<String, String>, root: &str) -> bool {
-        let is_near = self.namespace == *namespace || self.namespace.as_str() == root;
-        let bears = |wanted: &Selector| wanted.iter().all(|(key, value)| labels.get(key) == Some(value));
-        match &self.target {
-            PolicyTarget::All => is_near,
-            PolicyTarget::Workloads(wanted) => is_near && bears(wanted),
-            PolicyTarget::Named(_) => false,
-        }
-    }
 }
 
 const FIELDS: &[&str] = &["selector", "targetRef", "targetRefs", "action", "provider", "rules"];

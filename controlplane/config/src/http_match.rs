@@ -22,7 +22,8 @@ pub struct HttpMatch {
     pub method: Option<StringMatch>,
     /// On the authority.
     pub authority: Option<StringMatch>,
-    /// On header fields; without a condition, that it is there.
+    /// On header fields; without a condition, that it is there. A name that begins with [`CLAIMS`] is a claim of the
+    /// request's token, `@request.auth.claims[A][B]`.
     pub headers: BTreeMap<String, Option<StringMatch>>,
     /// On header fields that must not match; without a condition, that it is not there.
     pub without_headers: BTreeMap<String, Option<StringMatch>>,
@@ -40,6 +41,8 @@ pub struct HttpMatch {
     pub stat_prefix: Option<String>,
 }
 
+/// What stands before the claims of a token where header fields may stand (Istio's).
+pub const CLAIMS: &str = "@request.auth.claims";
 const FIELDS: &[&str] = &[
     "name",
     "uri",
@@ -96,8 +99,22 @@ fn header_matches(at: &Field<'_>) -> Result<BTreeMap<String, Option<StringMatch>
     matches(at, |value, name| match name.to_ascii_lowercase().as_str() {
         "uri" | ":path" => Err(value.refuse("a header field; the path has its own condition, uri")),
         pseudo @ (":method" | ":authority" | ":scheme") => Ok(pseudo.to_owned()),
+        _ if name.starts_with(CLAIMS) => claim(value, name),
         _ => header_operations::name(value, name),
     })
+}
+
+/// `@request.auth.claims.A.B` or `@request.auth.claims[A][B]`, as the latter.
+fn claim(value: &Field<'_>, name: &str) -> Result<String, ResourceError> {
+    let rest = &name[CLAIMS.len()..];
+    let keys: Option<Vec<&str>> = match (rest.strip_prefix('.'), rest.strip_prefix('[')) {
+        (Some(dotted), _) => Some(dotted.split('.').collect()),
+        (_, Some(listed)) => listed.strip_suffix(']').map(|listed| listed.split("][").collect()),
+        _ => None,
+    };
+    let keys = keys.filter(|keys| keys.iter().all(|key| !key.is_empty() && !key.contains(['[', ']'])));
+    let keys = keys.ok_or_else(|| value.refuse(format!("{CLAIMS}.NAME or {CLAIMS}[NAME][NAME]")))?;
+    Ok(format!("{CLAIMS}[{}]", keys.join("][")))
 }
 
 fn matches(

@@ -2,10 +2,11 @@
 
 use crate::gateway_api::GatewayApi;
 use crate::{
-    AuthorizationPolicy, BackendTls, ByHost, ClientTls, Credential, DefaultExport, DestinationRule, Gateway,
-    MeshConfig, PeerPolicies, ProxyConfig, ProxyStart, RateLimit, Sidecar, VirtualService, Visibility,
-    authorization_policy, delegate, destination_rule, gateway, gateway_conflict, mesh_config, peer_authentication,
-    policy_target, proxy_config, rate_limit, sidecar, virtual_service,
+    AuthorizationPolicy, BackendTls, ByHost, ClientTls, Credential, DefaultExport, DestinationRule, FetchedKeys,
+    Gateway, MeshConfig, PeerPolicies, ProxyConfig, ProxyStart, RateLimit, RequestAuthentication, Sidecar,
+    VirtualService, Visibility, authorization_policy, delegate, destination_rule, gateway, gateway_conflict,
+    mesh_config, peer_authentication, policy_target, proxy_config, rate_limit, request_authentication, sidecar,
+    virtual_service,
 };
 use envoyfilter::EnvoyFilter;
 use model::{Host, Namespace, Port, ServiceKey};
@@ -33,6 +34,10 @@ pub struct Intent {
     pub envoy_filters: Vec<EnvoyFilter>,
     /// The AuthorizationPolicies, in the order of the documents.
     pub authorization_policies: Vec<AuthorizationPolicy>,
+    /// The RequestAuthentications, in the order of the documents.
+    pub request_authentications: Vec<RequestAuthentication>,
+    /// The keys by which tokens are verified, as far as they were fetched.
+    pub keys: FetchedKeys,
     /// What gateways show and trust, by the Secret's namespace and name.
     pub credentials: BTreeMap<(Namespace, String), Credential>,
     /// Whether a DestinationRule has zones share requests.
@@ -267,6 +272,9 @@ impl Intent {
             "AuthorizationPolicy" if document.api_version.starts_with(SECURITY) => {
                 let read = authorization_policy::read(document, spec, self.root_namespace(), &mut source)?;
                 self.authorization_policies.push(read);
+            }
+            "RequestAuthentication" if document.api_version.starts_with(SECURITY) => {
+                self.request_authentications.push(request_authentication::read(document, spec, &mut source)?);
             }
             "RateLimit" if document.api_version == RATE_LIMIT => {
                 self.rate_limits.push(rate_limit::read(document, spec, &mut source)?);

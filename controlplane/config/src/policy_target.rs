@@ -1,8 +1,10 @@
 //! Who follows a policy: all proxies of a namespace, workloads by their labels, or what is named.
 
+use crate::intent::bears;
 use crate::{Intent, Selector, labels};
 use model::{Host, Namespace};
-use resource::{Document, Field, Fields, Resource, ResourceError, Warning};
+use resource::{Document, Field, Fields, Position, Resource, ResourceError, Warning};
+use std::collections::BTreeMap;
 
 /// Who follows a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +55,42 @@ impl PolicyTarget {
         let selector = labels(&fields.get("selector").fields(&["matchLabels"])?.get("matchLabels"))?;
         Ok(if selector.is_empty() { Self::All } else { Self::Workloads(selector) })
     }
+
+    /// Whether proxies in `namespace` that bear `labels` follow a policy of the namespace `own`, `root` being the root
+    /// namespace; what is named in it is not looked at.
+    pub fn concerns(
+        &self,
+        own: &Namespace,
+        namespace: &Namespace,
+        labels: &BTreeMap<String, String>,
+        root: &str,
+    ) -> bool {
+        let is_near = own == namespace || own.as_str() == root;
+        match self {
+            Self::All => is_near,
+            Self::Workloads(wanted) => is_near && bears(labels, wanted),
+            Self::Named(_) => false,
+        }
+    }
+
+    /// Finds the hosts of the ServiceEntries of `namespace` that are named; warns of those that are not there.
+    fn find(&mut self, documents: &[Document], namespace: &Namespace, at: &Position) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        let Self::Named(named) = self else { return warnings };
+        for one in named {
+            let TargetRef::ServiceEntry(name, hosts) = one else { continue };
+            let found = documents.iter().filter_map(|document| entry_hosts(document, namespace, name));
+            *hosts = found.flatten().collect();
+            if hosts.is_empty() {
+                warnings.push(Warning {
+                    position: at.clone(),
+                    path: "spec.targetRefs".to_owned(),
+                    message: format!("there is no ServiceEntry {name} in {namespace}: the policy holds nowhere"),
+                });
+            }
+        }
+        warnings
+    }
 }
 
 // === impl TargetRef ===
@@ -86,26 +124,12 @@ impl TargetRef {
 
 /// Finds the hosts of the ServiceEntries that policies of `intent` name, among `documents`.
 pub(crate) fn find_entries(intent: &mut Intent, documents: &[Document]) {
+    let warnings = &mut intent.warnings;
     for policy in &mut intent.authorization_policies {
-        let PolicyTarget::Named(named) = &mut policy.target else { continue };
-        for one in named {
-            let TargetRef::ServiceEntry(name, hosts) = one else { continue };
-            *hosts = documents
-                .iter()
-                .filter_map(|document| entry_hosts(document, &policy.namespace, name))
-                .flatten()
-                .collect();
-            if hosts.is_empty() {
-                intent.warnings.push(Warning {
-                    position: policy.position.clone(),
-                    path: "spec.targetRefs".to_owned(),
-                    message: format!(
-                        "there is no ServiceEntry {name} in {}: the policy holds nowhere",
-                        policy.namespace
-                    ),
-                });
-            }
-        }
+        warnings.extend(policy.target.find(documents, &policy.namespace, &policy.position));
+    }
+    for policy in &mut intent.request_authentications {
+        warnings.extend(policy.target.find(documents, &policy.namespace, &policy.position));
     }
 }
 

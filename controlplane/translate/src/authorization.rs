@@ -1,6 +1,7 @@
 //! From AuthorizationPolicies to Envoy's RBAC filters, which stand before all that answers or forwards.
 //!
 //! ```text
+//! the tokens that hold here -> the filter of tokens
 //! the policies that hold here -> AUDIT | DENY | ALLOW: a filter each, dry runs as its shadow rules -> HTTP | bytes
 //! ```
 
@@ -9,12 +10,14 @@ use crate::permission::permissions;
 use crate::principal::{Domains, principals};
 use crate::rbac::{HttpRbac, NetworkRbac, Rules};
 use crate::scope::Scope;
+use crate::tokens;
 use api::envoy::envoy::config::listener::v3 as listener;
 use api::envoy::envoy::config::rbac::v3 as envoy;
 use api::envoy::envoy::extensions::filters::network::http_connection_manager::v3 as http;
-use config::{AccessRule, AuthorizationPolicy, PolicyAction, PolicyTarget, TargetRef};
+use config::{AccessRule, AuthorizationPolicy, JwtRule, PolicyAction, PolicyTarget, TargetRef};
 use envoy::rbac::Action;
-use model::Host;
+use model::{Host, Namespace};
+use xds::NodeKind;
 
 /// The filters of one place, in their order.
 #[derive(Debug, Clone, Default)]
@@ -45,9 +48,17 @@ const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 impl Guard {
     /// What guards the proxy, where it serves `service` if that is known.
     pub(crate) fn of(scope: &Scope<'_>, service: Option<&Host>) -> Self {
+        let is_here = |target: &PolicyTarget, namespace: &Namespace| holds(target, namespace, scope, service);
         let policies = scope.intent.authorization_policies.iter();
-        let here: Vec<&AuthorizationPolicy> = policies.filter(|policy| holds(policy, scope, service)).collect();
+        let here: Vec<&AuthorizationPolicy> =
+            policies.filter(|policy| is_here(&policy.target, &policy.namespace)).collect();
+        let tokens = scope.intent.request_authentications.iter();
+        let tokens = tokens.filter(|policy| is_here(&policy.target, &policy.namespace));
+        let tokens: Vec<&JwtRule> = tokens.flat_map(|policy| &policy.rules).collect();
+        // Routes are chosen by claims at gateways (Istio's rule).
+        let routes = scope.node.kind == NodeKind::Router;
         let mut guard = Self::default();
+        guard.http.extend(tokens::filter(&tokens, &scope.intent.keys, routes));
         if here.is_empty() {
             return guard;
         }
@@ -93,18 +104,18 @@ impl Guard {
     }
 }
 
-/// Whether the proxy enforces `policy` where it serves `service`.
-fn holds(policy: &AuthorizationPolicy, scope: &Scope<'_>, service: Option<&Host>) -> bool {
+/// Whether the proxy follows a policy of `namespace` for `target` where it serves `service`.
+fn holds(target: &PolicyTarget, namespace: &Namespace, scope: &Scope<'_>, service: Option<&Host>) -> bool {
     let (node, root) = (scope.node, scope.intent.root_namespace());
-    let PolicyTarget::Named(named) = &policy.target else {
-        return policy.concerns(&node.namespace, &node.labels, root);
+    let PolicyTarget::Named(named) = target else {
+        return target.concerns(namespace, &node.namespace, &node.labels, root);
     };
-    let is_near = policy.namespace == node.namespace;
+    let is_near = *namespace == node.namespace;
     named.iter().any(|one| match one {
         TargetRef::Gateway(name) => is_near && node.labels.get(GATEWAY_NAME) == Some(name),
         TargetRef::GatewayClass(class) => {
             let mut served = scope.intent.gateways_for(&node.namespace, &node.labels);
-            policy.namespace.as_str() == root && served.any(|gateway| gateway.class.as_ref() == Some(class))
+            namespace.as_str() == root && served.any(|gateway| gateway.class.as_ref() == Some(class))
         }
         TargetRef::Service(host) => is_near && service == Some(host),
         TargetRef::ServiceEntry(_, hosts) => is_near && service.is_some_and(|service| hosts.contains(service)),

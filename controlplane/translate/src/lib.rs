@@ -46,6 +46,7 @@ mod stream;
 mod table;
 mod text;
 mod tls;
+mod tokens;
 mod transport;
 mod value;
 mod zone;

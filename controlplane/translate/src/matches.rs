@@ -1,10 +1,15 @@
 //! From the conditions of a route to Envoy's.
 
+use crate::principal::{PAYLOAD, TOKENS};
 use crate::scope::Scope;
+use crate::text::{any_of_list, either, found_out};
 use crate::value::flag;
 use api::envoy::envoy::config::route::v3 as envoy;
-use api::envoy::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern};
-use config::{Gateway, GatewayName, HttpMatch, StringMatch};
+use api::envoy::envoy::r#type::matcher::v3::{
+    MetadataMatcher, RegexMatcher, StringMatcher, ValueMatcher, string_matcher::MatchPattern,
+    value_matcher::MatchPattern as ValuePattern,
+};
+use config::{CLAIMS, Gateway, GatewayName, HttpMatch, StringMatch};
 use envoy::header_matcher::HeaderMatchSpecifier;
 use envoy::query_parameter_matcher::QueryParameterMatchSpecifier;
 use envoy::route_match::PathSpecifier;
@@ -67,16 +72,39 @@ pub(crate) fn route_match(matches: &HttpMatch) -> envoy::RouteMatch {
         Some(StringMatch::Regex(regex)) => PathSpecifier::SafeRegex(regex_of(regex)),
     };
     let pseudo = [(":method", &matches.method), (":authority", &matches.authority), (":scheme", &matches.scheme)];
-    let mut headers: Vec<_> = matches.headers.iter().map(|(name, wanted)| header(name, wanted.as_ref())).collect();
-    headers.extend(matches.without_headers.iter().map(|(name, wanted)| without(name, wanted.as_ref())));
+    let is_field = |(name, _): &(&String, &Option<StringMatch>)| !name.starts_with(CLAIMS);
+    let wanted = matches.headers.iter().filter(is_field);
+    let mut headers: Vec<_> = wanted.map(|(name, wanted)| header(name, wanted.as_ref())).collect();
+    let unwanted = matches.without_headers.iter().filter(is_field);
+    headers.extend(unwanted.map(|(name, wanted)| without(name, wanted.as_ref())));
+    let claims = |all: &BTreeMap<String, Option<StringMatch>>, invert: bool| -> Vec<MetadataMatcher> {
+        let claims = all.iter().filter_map(|(name, wanted)| Some((name.strip_prefix(CLAIMS)?, wanted)));
+        claims.map(|(path, wanted)| MetadataMatcher { invert, ..claim(path, wanted.as_ref()) }).collect()
+    };
     headers.extend(pseudo.into_iter().filter_map(|(name, wanted)| Some(header(name, Some(wanted.as_ref()?)))));
     envoy::RouteMatch {
         path_specifier: Some(path),
         case_sensitive: matches.ignore_uri_case.then(|| flag(false)).flatten(),
         headers,
         query_parameters: matches.query.iter().map(|(name, wanted)| query(name, wanted.as_ref())).collect(),
+        dynamic_metadata: [claims(&matches.headers, false), claims(&matches.without_headers, true)].concat(),
         ..Default::default()
     }
+}
+
+/// A claim, `[A][B]`, that is `wanted`, or a list that has it.
+fn claim(path: &str, wanted: Option<&StringMatch>) -> MetadataMatcher {
+    let keys = path.trim_start_matches('[').trim_end_matches(']').split("][").map(str::to_owned);
+    let path: Vec<String> = std::iter::once(PAYLOAD.to_owned()).chain(keys).collect();
+    let value = |pattern| ValueMatcher { match_pattern: Some(pattern) };
+    let value = match wanted {
+        None => value(ValuePattern::PresentMatch(true)),
+        Some(wanted) => {
+            let one = value(ValuePattern::StringMatch(string_matcher(wanted)));
+            either(one.clone(), any_of_list(one))
+        }
+    };
+    found_out(TOKENS, &path, value)
 }
 
 /// Envoy wants a prefix of whole segments without the last slash, and `/` alone in the usual form.

@@ -21,8 +21,8 @@ pub(crate) struct Domains {
 const OWN: &str = "cluster.local";
 const SCHEME: &str = "spiffe://";
 /// The filter that looks at tokens, and the key under which it keeps their claims.
-const TOKENS: &str = "envoy.filters.http.jwt_authn";
-const PAYLOAD: &str = "payload";
+pub(crate) const TOKENS: &str = "envoy.filters.http.jwt_authn";
+pub(crate) const PAYLOAD: &str = "payload";
 
 /// The principals of which the caller must be one; none if the rule cannot be met.
 pub(crate) fn principals(rule: &AccessRule, purpose: Purpose, domains: &Domains) -> Option<Vec<envoy::Principal>> {

@@ -40,19 +40,24 @@ pub(crate) fn either(one: ValueMatcher, other: ValueMatcher) -> ValueMatcher {
     ValueMatcher { match_pattern: Some(value_matcher::MatchPattern::OrMatch(both)) }
 }
 
-/// What `filter` found out under `path`.
+/// What `filter` found out under `path`, wherever it is asked.
 pub(crate) fn metadata(filter: &str, path: &[String], value: ValueMatcher) -> SourcedMetadata {
+    SourcedMetadata {
+        metadata_matcher: Some(found_out(filter, path, value)),
+        metadata_source: MetadataSource::Dynamic.into(),
+    }
+}
+
+/// What `filter` found out under `path`.
+pub(crate) fn found_out(filter: &str, path: &[String], value: ValueMatcher) -> MetadataMatcher {
     let segment = |key: &String| metadata_matcher::PathSegment {
         segment: Some(metadata_matcher::path_segment::Segment::Key(key.clone())),
     };
-    SourcedMetadata {
-        metadata_matcher: Some(MetadataMatcher {
-            filter: filter.to_owned(),
-            path: path.iter().map(segment).collect(),
-            value: Some(value),
-            invert: false,
-        }),
-        metadata_source: MetadataSource::Dynamic.into(),
+    MetadataMatcher {
+        filter: filter.to_owned(),
+        path: path.iter().map(segment).collect(),
+        value: Some(value),
+        invert: false,
     }
 }
 

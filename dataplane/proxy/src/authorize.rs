@@ -43,7 +43,7 @@ impl http::Caller {
                 server_name: &self.server_name,
                 principal: self.principal.as_deref(),
                 asked: Some(asked.view(headers)),
-                metadata: None,
+                metadata: asked.claims.as_ref().map(|claims| &claims.metadata),
             },
         );
         self.shared.telemetry.decisions().count(&verdict);

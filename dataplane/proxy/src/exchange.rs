@@ -8,11 +8,12 @@ use crate::requests::UnderWay;
 use crate::sending::http_status;
 use crate::shared::Shared;
 use crate::telemetry::{Flag, Outcome, Series};
+use crate::tokens;
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use routing::{Direction, Endpoint, Use, Verdict};
+use routing::{Claims, Direction, Endpoint, TokenRefusal, Use, Verdict};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +32,10 @@ pub(crate) struct Asked {
     pub(crate) version: Version,
     pub(crate) is_grpc: bool,
     pub(crate) sent: Sent,
+    /// What its tokens say, if any are looked at.
+    pub(crate) claims: Option<Box<Claims>>,
+    /// Why its tokens do not hold.
+    pub(crate) token_refusal: Option<TokenRefusal>,
     /// What policies said of it, if there are any.
     pub(crate) verdict: Option<Verdict>,
     pub(crate) _under_way: UnderWay,
@@ -193,6 +198,7 @@ impl Asked {
             authority: self.authority.as_str(),
             target: self.path.as_str(),
             headers,
+            metadata: self.claims.as_ref().map(|claims| &claims.metadata),
         }
     }
 
@@ -245,7 +251,7 @@ impl Asked {
             path = %self.path,
             status = outcome.status,
             flags = outcome.flag.as_str(),
-            details = told.details,
+            details = told.details.or_else(|| self.token_refusal.map(tokens::details)),
             policy = told.policy,
             audit = told.audit,
             dry_run = told.dry_run,

@@ -98,8 +98,8 @@ impl Caller {
             Err(words) => return own_answer(StatusCode::BAD_REQUEST, words.to_owned()),
         };
         let mut asked = self.asked(&request, authority, path);
-        let route = self.route(&asked, request.headers());
-        let (shown, refused) = self.judge(&mut asked, route.as_deref(), request.headers_mut());
+        let mut route = self.route(&asked, request.headers());
+        let (shown, refused) = self.judge(&mut asked, &mut route, request.headers_mut());
         let mut response = match (refused, route) {
             (Some(refused), _) => refused,
             (None, Some(route)) => self.take(request, asked, &route).await,
@@ -109,20 +109,28 @@ impl Caller {
         response
     }
 
-    /// What limits and policies say of a request: what its answer is told of limits, and the answer if it is refused.
+    /// What limits, tokens and policies say of a request: what its answer is told of limits, and the answer if it is
+    /// refused. What its tokens say may take it another way.
     fn judge(
         &self,
         asked: &mut Asked,
-        route: Option<&Route>,
+        route: &mut Option<Arc<Route>>,
         headers: &mut HeaderMap,
     ) -> (Shown, Option<Response<ResponseBody>>) {
         let table = self.shared.table.load();
         let handler = self.newest(&table);
-        let admitted = route.map_or_else(|| Ok(Shown::default()), |route| self.admit(handler, asked, route, headers));
-        match admitted {
-            Ok(shown) => (shown, self.authorize(handler, asked, headers)),
-            Err(refused) => (Shown::default(), Some(*refused)),
+        let limited = route.as_deref().map(|route| self.admit(handler, asked, route, headers));
+        let shown = match limited.unwrap_or_else(|| Ok(Shown::default())) {
+            Ok(shown) => shown,
+            Err(refused) => return (Shown::default(), Some(*refused)),
+        };
+        if let Some(refused) = self.authenticate(handler, asked, headers) {
+            return (shown, Some(refused));
         }
+        if asked.claims.as_ref().is_some_and(|claims| claims.reroutes) {
+            *route = self.route(asked, headers);
+        }
+        (shown, self.authorize(handler, asked, headers))
     }
 
     /// Does with a request what its route says.
@@ -366,6 +374,8 @@ impl Caller {
             path,
             version: request.version(),
             is_grpc: headers::is_grpc(request.headers()),
+            claims: None,
+            token_refusal: None,
             verdict: None,
             sent,
             _under_way: self.requests.begin(),

@@ -47,6 +47,7 @@ mod stream;
 mod taken;
 mod tcp;
 mod telemetry;
+mod tokens;
 mod tunnel;
 mod upgrade;
 

@@ -52,8 +52,14 @@ fn judge(criterion: &mut Criterion) {
     let direct = IpAddr::from([10, 0, 0, 7]);
     for (own, others) in [(0, 0), (10, 0), (100, 0), (10, 1000)] {
         let policies = policies(own, others);
-        let asked =
-            Asked { method: &Method::GET, scheme: "http", authority: "reviews", target: "/", headers: &headers };
+        let asked = Asked {
+            method: &Method::GET,
+            scheme: "http",
+            authority: "reviews",
+            target: "/",
+            headers: &headers,
+            metadata: None,
+        };
         let subject = Subject {
             direct,
             remote: direct,

@@ -55,6 +55,7 @@ fn decide(criterion: &mut Criterion) {
                     authority: black_box("service-5.shop.svc.cluster.local"),
                     target: "/",
                     headers: &headers,
+                    metadata: None,
                 };
                 let route = table.routes["80"].route(&asked).expect("a route");
                 let target = route.forward().expect("an upstream").target(draw);

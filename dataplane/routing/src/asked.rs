@@ -1,5 +1,6 @@
 //! A request as far as its head is known.
 
+use crate::Metadata;
 use http::{HeaderMap, Method};
 
 /// What a route is chosen by.
@@ -15,6 +16,8 @@ pub struct Asked<'a> {
     pub target: &'a str,
     /// The header fields.
     pub headers: &'a HeaderMap,
+    /// What filters before found out, such as the claims of its token.
+    pub metadata: Option<&'a Metadata>,
 }
 
 // === impl Asked ===

@@ -11,6 +11,7 @@ mod metadata;
 mod policy;
 mod test;
 
+pub(crate) use metadata::MetadataTest;
 pub use metadata::{Datum, Metadata};
 
 use crate::Asked;

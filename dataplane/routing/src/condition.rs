@@ -1,6 +1,7 @@
 //! When a route is taken: conditions on the path, the header fields and the query.
 
 use crate::Asked;
+use crate::authorization::MetadataTest;
 use crate::text_match::{TextMatch, whole};
 use api::envoy::envoy::config::route::v3 as proto;
 use http::{HeaderMap, HeaderName};
@@ -17,6 +18,7 @@ pub(crate) struct Condition {
     ignore_case: bool,
     fields: Vec<FieldMatch>,
     query: Vec<QueryMatch>,
+    found_out: Vec<MetadataTest>,
 }
 
 /// A condition on the path, without the query.
@@ -62,7 +64,13 @@ pub(crate) struct QueryMatch {
 impl Condition {
     /// Holds for every request.
     pub(crate) fn everything() -> Self {
-        Self { path: PathMatch::Prefix("/".into()), ignore_case: false, fields: Vec::new(), query: Vec::new() }
+        Self {
+            path: PathMatch::Prefix("/".into()),
+            ignore_case: false,
+            fields: Vec::new(),
+            query: Vec::new(),
+            found_out: Vec::new(),
+        }
     }
 
     pub(crate) fn parse(matches: &proto::RouteMatch) -> Result<Self, String> {
@@ -84,6 +92,7 @@ impl Condition {
             ignore_case,
             fields: matches.headers.iter().map(FieldMatch::parse).collect::<Result<_, _>>()?,
             query: matches.query_parameters.iter().map(QueryMatch::parse).collect::<Result<_, _>>()?,
+            found_out: matches.dynamic_metadata.iter().map(MetadataTest::parse).collect::<Result<_, _>>()?,
         })
     }
 
@@ -91,6 +100,7 @@ impl Condition {
         self.path.matches(&self.folded(asked.path()))
             && self.fields.iter().all(|field| field.matches(asked))
             && self.query.iter().all(|parameter| parameter.matches(asked.query()))
+            && self.found_out.iter().all(|test| test.holds(asked.metadata))
     }
 
     /// How many bytes of `path` were matched: what a rewrite replaces.

@@ -6,7 +6,7 @@ use crate::limiter::Limiter;
 use crate::limits::{Limiters, is_limit};
 use crate::route::RouteTable;
 use crate::stream_handler::named_port;
-use crate::{ClientCertificate, DownstreamTls, PathRule, Policies, Rejection, StreamHandler};
+use crate::{ClientCertificate, DownstreamTls, PathRule, Policies, Rejection, StreamHandler, Tokens};
 use ::http::HeaderValue;
 use api::envoy::envoy::config::core::v3::{CidrRange, TrafficDirection};
 use api::envoy::envoy::config::listener::v3::{self as proto, filter::ConfigType};
@@ -104,6 +104,8 @@ pub struct HttpHandler {
     pub is_terse: bool,
     /// What the field `server` of responses says.
     pub server: ServerName,
+    /// The tokens that requests may bring, and must; none are looked at if absent.
+    pub tokens: Option<Arc<Tokens>>,
     /// Who may do what.
     pub policies: Arc<Policies>,
     /// Its rate limits in their order, by the names of their filters; routes may say something else of each.
@@ -416,7 +418,7 @@ impl Chain {
 impl HttpHandler {
     fn parse(manager: &http::HttpConnectionManager, listener: &str, limiters: &Limiters) -> Result<Self, String> {
         use http::http_connection_manager::RouteSpecifier;
-        let (mut limits, mut policies, mut is_terse) = (Vec::new(), Policies::default(), false);
+        let (mut limits, mut policies, mut tokens, mut is_terse) = (Vec::new(), Policies::default(), None, false);
         for filter in &manager.http_filters {
             if let Some(router) = config_of(filter).and_then(unpack::<Router>) {
                 is_terse = router.map_err(|error| error.to_string())?.suppress_envoy_headers;
@@ -424,6 +426,10 @@ impl HttpHandler {
             if let Some(config) = config_of(filter)
                 && policies.take(config, filter.disabled)?
             {
+                continue;
+            }
+            if let Some(read) = config_of(filter).and_then(Tokens::parse) {
+                tokens = Some(Arc::new(read?)).filter(|_| !filter.disabled);
                 continue;
             }
             let limit = config_of(filter).filter(|config| is_limit(config));
@@ -435,7 +441,7 @@ impl HttpHandler {
                 }
                 None if FILTERS.contains(&filter.name.as_str()) => {}
                 None => {
-                    let known = "local_ratelimit and rbac are";
+                    let known = "local_ratelimit, jwt_authn and rbac are";
                     return Err(format!("http_filters: {:?} is not known: {FILTERS:?} are, and {known}", filter.name));
                 }
             }
@@ -458,6 +464,7 @@ impl HttpHandler {
             makes_ids: manager.generate_request_id.as_ref().is_none_or(|flag| flag.value),
             is_terse,
             server: ServerName::parse(manager)?,
+            tokens,
             policies: policies.into(),
             limits,
         })

@@ -60,7 +60,7 @@ fn outbound(table: &RoutingTable, destination: &str, beginning: Beginning<'_>) -
 
 fn asked<'a>(authority: &'a str, target: &'a str) -> Asked<'a> {
     static NONE: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
-    Asked { method: &Method::GET, scheme: "http", authority, target, headers: &NONE }
+    Asked { method: &Method::GET, scheme: "http", authority, target, headers: &NONE, metadata: None }
 }
 
 fn wanted(tried: &[u64], now: Duration) -> Wanted<'_> {

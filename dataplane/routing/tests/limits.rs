@@ -84,7 +84,8 @@ fn ask(resources: &Resources) -> Ruling {
 
 fn ruling(handler: &HttpHandler) -> Ruling {
     let headers = HeaderMap::new();
-    let asked = Asked { method: &Method::GET, scheme: "http", authority: "a", target: "/", headers: &headers };
+    let asked =
+        Asked { method: &Method::GET, scheme: "http", authority: "a", target: "/", headers: &headers, metadata: None };
     let RouteSource::Inline(routes) = &handler.routes else { panic!("inline") };
     let route = routes.route(&asked).expect("a route");
     let request = Limited { asked, remote: [127, 0, 0, 1].into(), principal: None, route: "" };

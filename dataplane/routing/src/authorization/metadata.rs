@@ -26,7 +26,7 @@ pub enum Datum {
 
 /// A condition on what was found out.
 #[derive(Debug, Clone)]
-pub(super) struct MetadataTest {
+pub(crate) struct MetadataTest {
     filter: Box<str>,
     path: Vec<Box<str>>,
     wanted: ValueTest,
@@ -49,7 +49,7 @@ const DEEPEST: usize = 8;
 // === impl MetadataTest ===
 
 impl MetadataTest {
-    pub(super) fn parse(matcher: &proto::MetadataMatcher) -> Result<Self, String> {
+    pub(crate) fn parse(matcher: &proto::MetadataMatcher) -> Result<Self, String> {
         let key = |segment: &metadata_matcher::PathSegment| match &segment.segment {
             Some(metadata_matcher::path_segment::Segment::Key(key)) => Ok(key.as_str().into()),
             None => Err("metadata: a path of keys is expected".to_owned()),
@@ -63,7 +63,7 @@ impl MetadataTest {
         })
     }
 
-    pub(super) fn holds(&self, metadata: Option<&Metadata>) -> bool {
+    pub(crate) fn holds(&self, metadata: Option<&Metadata>) -> bool {
         let found = metadata.and_then(|all| all.get(&self.filter));
         let at = self.path.iter().try_fold(found, |at, key| match at {
             Some(Datum::Fields(fields)) => Some(fields.get(key)),

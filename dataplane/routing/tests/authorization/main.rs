@@ -118,6 +118,7 @@ impl Ask {
             authority: &self.authority,
             target: &self.target,
             headers: &self.headers,
+            metadata: None,
         };
         let subject = Subject {
             direct: self.direct,
