@@ -1,6 +1,6 @@
 //! The tokens that callers bring, and what stands for them in a case.
 //!
-//! `$jwks` is the set of public keys, `$jwks(KEY)` that of one key. `$jwt(KEY CLAIMS)$` is a token, signed by KEY: RS256,
+//! `$jwks` is the set of public keys, `$jwks(KEY)` that of one key, and `$jwks-uri` where the set is served. `$jwt(KEY CLAIMS)$` is a token, signed by KEY: RS256,
 //! PS256, ES256, ES384 and EdDSA are in the set; `other` is in none, but says that it is RS256's; `none` is not signed; `HS256` is
 //! signed with RS256's public key for a secret. CLAIMS is JSON, in which `+60s` is in a minute and `-60s` was a minute ago;
 //! `|JSON` behind it is more for the header.
@@ -8,6 +8,12 @@
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use rcgen::{
@@ -16,10 +22,16 @@ use rcgen::{
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
 
-/// The keys.
-pub struct Issuer(BTreeMap<&'static str, Signing>);
+/// The keys, and where the public ones are served.
+pub struct Issuer {
+    keys: BTreeMap<&'static str, Signing>,
+    at: SocketAddr,
+}
 
 struct Signing {
     algorithm: Algorithm,
@@ -41,13 +53,16 @@ const OTHER: &str = "other";
 // === impl Issuer ===
 
 impl Issuer {
-    /// Makes all keys.
-    pub fn make() -> anyhow::Result<Self> {
+    /// Makes all keys, and serves the public ones.
+    pub async fn start() -> anyhow::Result<Self> {
         let mut keys = BTreeMap::new();
         for (name, algorithm, kind) in KEYS {
             keys.insert(name, Signing::make(name, algorithm, kind)?);
         }
-        Ok(Self(keys))
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let issuer = Self { keys, at: listener.local_addr()? };
+        tokio::spawn(serve(listener, issuer.set("")?));
+        Ok(issuer)
     }
 
     /// `text` with tokens and keys in the places of their names.
@@ -68,6 +83,9 @@ impl Issuer {
                 let end = one.find(')').context("$jwks(KEY) is expected")?;
                 filled.push_str(&self.set(&one[..end])?);
                 rest = &one[end + 1..];
+            } else if let Some(tail) = rest.strip_prefix("$jwks-uri") {
+                filled.push_str(&format!("http://{}/keys", self.at));
+                rest = tail;
             } else {
                 let tail =
                     rest.strip_prefix("$jwks").with_context(|| format!("{rest:?}: $jwt or $jwks is expected"))?;
@@ -81,7 +99,7 @@ impl Issuer {
 
     /// The public keys whose names begin so, but the one that nobody publishes.
     fn set(&self, name: &str) -> anyhow::Result<String> {
-        let keys = self.0.iter().filter(|(key, _)| **key != OTHER && key.starts_with(name));
+        let keys = self.keys.iter().filter(|(key, _)| **key != OTHER && key.starts_with(name));
         let keys: Vec<&Value> = keys.map(|(_, signing)| &signing.public).collect();
         anyhow::ensure!(!keys.is_empty(), "no key is named {name:?}");
         Ok(json!({"keys": keys}).to_string())
@@ -108,7 +126,7 @@ impl Issuer {
                 crypto::sign(signed.as_bytes(), &secret, Algorithm::HS256)?
             }
             _ => {
-                let signing = self.0.get(name).with_context(|| format!("no key is named {name:?}"))?;
+                let signing = self.keys.get(name).with_context(|| format!("no key is named {name:?}"))?;
                 crypto::sign(signed.as_bytes(), &signing.key, signing.algorithm)?
             }
         };
@@ -138,6 +156,21 @@ impl Signing {
         };
         public["kid"] = name.into();
         Ok(Self { algorithm, key, public })
+    }
+}
+
+/// Answers every request with `set`.
+async fn serve(listener: TcpListener, set: String) {
+    while let Ok((tcp, _)) = listener.accept().await {
+        let set = set.clone();
+        let answer = service_fn(move |_| {
+            let answer = Response::new(Full::new(Bytes::from(set.clone())));
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        tokio::spawn(async move {
+            // Callers leave as they like.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(tcp), answer).await;
+        });
     }
 }
 

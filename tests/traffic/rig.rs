@@ -63,7 +63,7 @@ impl Rig {
                 Column::Remote => Mesh::far(home.path(), range, &ledger).await?,
             });
         }
-        let (issuer, numbers) = (Issuer::make()?, Numbers::default());
+        let (issuer, numbers) = (Issuer::start().await?, Numbers::default());
         let rig = Self { meshes, ledger, certificates, issuer, numbers, _home: home };
         for caller in rig.callers() {
             for service in &SERVICES {
@@ -142,8 +142,9 @@ impl Rig {
     async fn steps(&self, case: &Case, caller: &Caller) -> Vec<String> {
         let mut wrong = Vec::new();
         // Listeners of Envoy's open when all that they need has come, whatever else has come before.
-        // The instances' cluster follows by itself too.
-        let mut opened = !case.asks_gateway() && case.sidecar.is_none() && case.there.is_empty();
+        // The instances' cluster follows by itself too, and keys come when they have been fetched.
+        let fetches = case.resources.contains("$jwks-uri");
+        let mut opened = !case.asks_gateway() && case.sidecar.is_none() && case.there.is_empty() && !fetches;
         for (index, step) in case.requests.iter().enumerate() {
             let patience = if opened { Duration::ZERO } else { OPENING };
             opened = true;

@@ -16,6 +16,7 @@ use xds::type_url;
 #[derive(Debug, Clone)]
 pub struct Metrics {
     pub(crate) authority: ca::Metrics,
+    pub(crate) keys: keys::Metrics,
     proxies: Gauge,
     pushes: Family<TypeLabel, Gauge>,
     rejects: Gauge,
@@ -40,6 +41,7 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             authority: ca::Metrics::register(registry),
+            keys: keys::Metrics::register(registry),
             proxies: Gauge::default(),
             pushes: Family::default(),
             rejects: Gauge::default(),

@@ -10,11 +10,12 @@ use crate::proxies::{Batch, Proxies};
 use crate::registration::Registration;
 use crate::world::{Urgency, World, urgency};
 use crate::{DebounceSettings, Metrics, Settings};
-use config::Intent;
+use config::{FetchedKeys, Intent, JwtKeys};
 use futures_util::StreamExt;
 use model::Catalog;
 use registry::Registry;
 use resource::{Document, ResourceError};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -39,18 +40,26 @@ pub(crate) struct Pusher {
     intent: Arc<Intent>,
     /// What it was made of, or would have been if it had been good.
     read: Arc<Vec<Document>>,
+    keys: Keys,
+}
+
+/// The keys of tokens: which are wanted, and which are known.
+pub(crate) struct Keys {
+    pub(crate) wanted: watch::Sender<BTreeSet<JwtKeys>>,
+    pub(crate) known: watch::Receiver<FetchedKeys>,
 }
 
 // === impl Pusher ===
 
 impl Pusher {
     /// A pusher of what `registry` knows.
-    pub(crate) fn new(registry: Registry, settings: &Settings, metrics: Metrics) -> Self {
+    pub(crate) fn new(registry: Registry, keys: Keys, settings: &Settings, metrics: Metrics) -> Self {
         let (mut catalog, mut documents) = (registry.catalog.clone(), registry.documents.clone());
         let errors = watch::Sender::default();
         let seen = catalog.borrow_and_update().clone();
         let documents_now = documents.borrow_and_update().clone();
         let intent = read(&documents_now, &errors).unwrap_or_default();
+        keys.want(&intent);
         Self {
             proxies: Proxies::new(World::new(seen.clone(), intent.clone()), Registration::new(&registry), metrics),
             registry,
@@ -64,6 +73,7 @@ impl Pusher {
             seen,
             intent,
             read: documents_now,
+            keys,
         }
     }
 
@@ -90,6 +100,8 @@ impl Pusher {
                     Ok(()) => self.see_documents(),
                     Err(_) => return,
                 },
+                // Nobody but us tells the keeper to end.
+                Ok(()) = self.keys.known.changed() => self.see_keys(),
                 () = proxies.stale() => self.push(None).await,
                 () = at(due) => {
                     let since = self.renew_world();
@@ -130,7 +142,17 @@ impl Pusher {
         if Intent::is_same_of(&before, &documents) {
             return;
         }
-        if let Some(intent) = read(&documents, &self.errors).filter(|intent| *intent != self.intent) {
+        let Some(intent) = read(&documents, &self.errors) else { return };
+        self.keys.want(&intent);
+        self.follow(self.keys.with(&intent));
+    }
+
+    fn see_keys(&mut self) {
+        self.follow(self.keys.with(&self.intent));
+    }
+
+    fn follow(&mut self, intent: Arc<Intent>) {
+        if intent != self.intent {
             self.intent = intent;
             self.waiting.note(Urgency::Configuration, Instant::now());
         }
@@ -148,6 +170,25 @@ impl Pusher {
         pushed.await;
         let took = since.map(|since| since.elapsed());
         tracing::debug!(generation = world.generation, translations = count, ?took, "pushed");
+    }
+}
+
+// === impl Keys ===
+
+impl Keys {
+    fn want(&self, intent: &Intent) {
+        let wanted = FetchedKeys::wanted(intent);
+        self.wanted.send_if_modified(|before| {
+            let is_new = *before != wanted;
+            *before = wanted;
+            is_new
+        });
+    }
+
+    /// `intent` with the keys that are known now.
+    fn with(&self, intent: &Arc<Intent>) -> Arc<Intent> {
+        let keys = self.known.borrow().clone();
+        if intent.keys == keys { intent.clone() } else { Arc::new(Intent { keys, ..Intent::clone(intent) }) }
     }
 }
 

@@ -1,11 +1,12 @@
 //! The control plane, wired: one TLS port for proxies, certificates and gateways.
 
-use crate::push::Pusher;
+use crate::push::{Keys, Pusher};
 use crate::report::Reports;
 use crate::{ControlPlaneError, Metrics, Settings, State, certificate};
 use api::isthmus::gateway_reports_server::GatewayReportsServer;
 use api::istio::ca::istio_certificate_service_server::IstioCertificateServiceServer;
 use ca::{Authority, CertificateService, TokenKey};
+use config::FetchedKeys;
 use identity::{ClientAuth, Expected, grpc, server_config};
 use model::Cluster;
 use registry::Registry;
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::InterceptorLayer;
@@ -68,7 +70,11 @@ impl ControlPlane {
 
         let certificates = CertificateService::new(authority.clone(), tokens, metrics.authority.clone());
         let events = registry.gateway_events.clone();
-        let pusher = Pusher::new(registry, settings, metrics);
+        let (wanted, known) = (watch::Sender::default(), watch::Sender::new(FetchedKeys::default()));
+        let keys = Keys { wanted, known: known.subscribe() };
+        let (limits, counted) = (settings.keys.clone(), metrics.keys.clone());
+        let fetching = keys::keep(limits, keys.wanted.subscribe(), known, counted, shutdown.clone());
+        let pusher = Pusher::new(registry, keys, settings, metrics);
         let state = State { proxies: pusher.proxies.clone(), errors: pusher.errors.subscribe() };
         let reports = Reports::new(cluster.clone(), settings.reports.clone(), events, shutdown.clone());
         let xds = xds::Server::new(state.proxies.clone(), settings.xds.clone()).until(shutdown.clone());
@@ -85,6 +91,7 @@ impl ControlPlane {
         let serving = routes.serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
 
         let tasks = TaskTracker::new();
+        tasks.spawn(fetching);
         tasks.spawn(pusher.run(shutdown.clone()));
         tasks.spawn(certificate::renew(cluster, authority, life, identity, shutdown.clone()));
         tasks.spawn(serve(serving, Duration::from_millis(settings.drain_ms), shutdown.clone()));

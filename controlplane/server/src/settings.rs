@@ -25,6 +25,8 @@ pub struct Settings {
     pub reports: ReportSettings,
     /// How workloads register themselves.
     pub registration: RegistrationSettings,
+    /// How the keys of tokens are fetched.
+    pub keys: keys::Settings,
     /// Limits of the listening socket.
     pub incoming: IncomingSettings,
 }
@@ -86,6 +88,7 @@ impl Default for Settings {
             xds: ServerSettings::default(),
             reports: ReportSettings::default(),
             registration: RegistrationSettings::default(),
+            keys: keys::Settings::default(),
             incoming: IncomingSettings::default(),
         }
     }

@@ -1,10 +1,11 @@
 //! Expressions of the Common Expression Language, as CRDs have them in `x-kubernetes-validations`.
 //!
 //! The `cel` crate knows the language with its macros, the standard functions, times, and the extension of strings;
-//! Kubernetes' own functions (`isURL`, `url`, `ip`, `cidr`, `quantity`, …), `oldSelf` and types are not there: an
-//! expression that needs them is said not to be evaluated. Source: <https://kubernetes.io/docs/reference/using-api/cel/>.
+//! `url` is ours. Kubernetes' other functions (`isURL`, `ip`, `cidr`, `quantity`, …), `oldSelf` and types are not there:
+//! an expression that needs them is said not to be evaluated. Source: <https://kubernetes.io/docs/reference/using-api/cel/>.
 
 use super::structural::Schema;
+use super::url;
 use cel::extensions::strings;
 use cel::{Context, Env, ExecutionError, Program};
 use resource::{Node, Value};
@@ -84,6 +85,7 @@ impl Language {
     pub(super) fn new() -> Self {
         let mut env = Env::stdlib();
         strings(&mut env).expect("nothing declared these before");
+        url::declare(&mut env);
         Self(Arc::new(env))
     }
 }

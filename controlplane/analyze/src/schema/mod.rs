@@ -8,6 +8,7 @@
 mod expression;
 mod load;
 mod structural;
+mod url;
 
 use expression::Language;
 use resource::{Field, Limits, Position, ResourceError, Tree, Value, trees};

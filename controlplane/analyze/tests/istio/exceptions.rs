@@ -21,6 +21,7 @@ pub(super) const WEBHOOK: &[&str] = &[
     "SIMPLE, MUTUAL or OPTIONAL_MUTUAL",
     "a DNS name of 1 to 253 characters",
     "a command and its arguments",
+    "a JSON Web Key Set",
     "a beginning that is not empty",
     "a list of 1 to",
     "a label's value, at most 63 characters and without '*'",
@@ -101,10 +102,13 @@ pub(super) const WEBHOOK: &[&str] = &[
     "tls, which HTTPS and TLS need",
     "whole seconds",
     "1 or more where retryOn or perTryTimeout is set",
+    "url must have scheme http:// or https://, and a host",
 ];
 
 /// What follows would not work, in our sidecar or in Envoy: it is refused where it is written, not where it breaks.
 pub(super) const UNWORKABLE: &[&str] = &[
+    // No token could be verified.
+    "jwks, jwksUri, or an issuer",
     // Istio hands these on; a proxy then refuses the whole resource that they are in.
     "%%, %REQ(NAME)%",
     "a prime number, 2 to 5000011",
