@@ -18,6 +18,8 @@ pub(crate) struct Listening {
     shared: Arc<Shared>,
     places: Arc<Semaphore>,
     open: HashMap<(SocketAddr, Arc<str>), CancellationToken>,
+    /// Those that cannot be bound, and why: it is told once.
+    refused: HashMap<(SocketAddr, Arc<str>), io::ErrorKind>,
 }
 
 /// The pause after an error of `accept`, which is nearly always a lack of file descriptors.
@@ -28,11 +30,11 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 impl Listening {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let places = Arc::new(Semaphore::new(shared.settings.max_connections));
-        Self { shared, places, open: HashMap::new() }
+        Self { shared, places, open: HashMap::new(), refused: HashMap::new() }
     }
 
     /// Opens and closes sockets until they are those of the table. Returns whether all could be opened; what could not
-    /// is logged, and tried again at the next call.
+    /// is logged and counted, and tried again at the next call.
     pub(crate) fn follow(&mut self) -> bool {
         let table = self.shared.table.load_full();
         let of = |(name, listener): (&Arc<str>, &Arc<routing::Listener>)| {
@@ -47,7 +49,7 @@ impl Listening {
             }
             stays
         });
-        let mut complete = true;
+        self.refused.retain(|key, _| wanted.contains(key));
         for key in wanted {
             if self.open.contains_key(&key) {
                 continue;
@@ -57,15 +59,19 @@ impl Listening {
                     let stop = self.shared.drain.child_token();
                     self.accept(socket, key.1.clone(), stop.clone());
                     tracing::info!(address = %key.0, listener = %key.1, "listening");
+                    self.refused.remove(&key);
                     self.open.insert(key, stop);
                 }
                 Err(source) => {
-                    complete = false;
-                    tracing::warn!(error = %ProxyError::Bind { address: key.0, source }, listener = %key.1, "not listening");
+                    let (address, listener) = (key.0, key.1.clone());
+                    if self.refused.insert(key, source.kind()) != Some(source.kind()) {
+                        tracing::warn!(error = %ProxyError::Bind { address, source }, %listener, "not listening");
+                    }
                 }
             }
         }
-        complete
+        self.shared.telemetry.unbound().set(i64::try_from(self.refused.len()).unwrap_or(i64::MAX));
+        self.refused.is_empty()
     }
 
     fn accept(&self, socket: TcpListener, listener: Arc<str>, stop: CancellationToken) {

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use routing::{Endpoint, UpstreamSettings};
@@ -29,6 +30,7 @@ pub struct Metrics {
     sent: Family<TcpLabels, Counter>,
     received: Family<TcpLabels, Counter>,
     decisions: Decisions,
+    unbound: Gauge,
 }
 
 /// Whose sidecar this is, as metrics name it.
@@ -180,6 +182,7 @@ impl Metrics {
             sent: Family::default(),
             received: Family::default(),
             decisions: Decisions::register(registry),
+            unbound: Gauge::default(),
         };
         registry.register("istio_requests", "Requests", metrics.requests.clone());
         registry.register(
@@ -193,6 +196,8 @@ impl Metrics {
         registry.register("istio_tcp_connections_closed", "Connections closed", metrics.closed.clone());
         registry.register("istio_tcp_sent_bytes", "Bytes sent as answers", metrics.sent.clone());
         registry.register("istio_tcp_received_bytes", "Bytes received from callers", metrics.received.clone());
+        let help = "Sockets that the configuration names and that cannot be bound";
+        registry.register("isthmus_listeners_unbound", help, metrics.unbound.clone());
         metrics
     }
 }
@@ -261,6 +266,11 @@ impl Telemetry {
     /// What policies decided.
     pub(crate) fn decisions(&self) -> &Decisions {
         &self.metrics.decisions
+    }
+
+    /// How many sockets cannot be bound.
+    pub(crate) fn unbound(&self) -> &Gauge {
+        &self.metrics.unbound
     }
 
     /// Who the workload is.

@@ -79,8 +79,10 @@ async fn a_taken_port_is_bound_once_it_is_free() {
     eventually("the other one listens", async || TcpStream::connect(free).await.is_ok()).await;
     assert_eq!(get(free, HOST).await.0, 200);
     assert!(!client.says_ready());
+    eventually("it is counted", async || client.metric("isthmus_listeners_unbound", &[]) == 1).await;
     drop(holder);
     client.is_ready().await;
+    eventually("and no longer", async || client.metric("isthmus_listeners_unbound", &[]) == 0).await;
     assert_eq!(get(taken, "second").await, (200, "hi".to_owned()));
 }
 

@@ -330,7 +330,8 @@ impl Running {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.metrics).expect("a string takes all");
         let bears = |line: &&str| labels.iter().all(|(key, value)| line.contains(&format!("{key}=\"{value}\"")));
-        let samples = text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).filter(bears);
+        let is_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let samples = text.lines().filter(is_it).filter(bears);
         samples.filter_map(|line| line.rsplit(' ').next()?.trim_end_matches(".0").parse::<u64>().ok()).sum()
     }
 
