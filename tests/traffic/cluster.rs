@@ -206,7 +206,9 @@ impl Cluster {
     /// Envoy with its log in a file: what it says of a rejection is wanted beside the case that it rejected.
     fn logging(&self, envoy: &Path, log: &Path) -> anyhow::Result<PathBuf> {
         let script = self.home.join("envoy.sh");
-        let text = format!("#!/bin/sh\nexec '{}' \"$@\" >>'{}' 2>&1\n", envoy.display(), log.display());
+        // Should the test be killed, Envoy goes with it (util-linux has the launcher).
+        let launched = format!("setpriv --pdeathsig KILL '{}'", envoy.display());
+        let text = format!("#!/bin/sh\nexec {launched} \"$@\" >>'{}' 2>&1\n", log.display());
         fs::write(&script, text)?;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o700))?;
         Ok(script)

@@ -35,6 +35,8 @@ pub struct Rig {
     certificates: Certificates,
     issuer: Issuer,
     numbers: Numbers,
+    /// Keeps other runs out of the ranges.
+    _held: Vec<TcpListener>,
     _home: TempDir,
 }
 
@@ -42,6 +44,8 @@ pub struct Rig {
 const START: Duration = Duration::from_secs(60);
 /// How long a gateway's listeners may take to open.
 const OPENING: Duration = Duration::from_secs(15);
+/// The port whose socket tells that a range is taken.
+const HELD: u16 = 9;
 /// How many lines of Envoy's log are shown.
 const TAIL: usize = 15;
 
@@ -54,9 +58,10 @@ impl Rig {
         let ledger = Arc::new(Ledger::default());
         let certificates = Certificates::make(&home.path().join("certificates"))?;
         let mut ranges = ranges();
-        let mut meshes = Vec::new();
+        let (mut meshes, mut held) = (Vec::new(), Vec::new());
         for column in columns {
-            let range = ranges.next().context("no range of addresses is free")?;
+            let (range, socket) = ranges.next().context("no range of addresses is free")?;
+            held.push(socket);
             meshes.push(match column {
                 Column::Sidecar => Mesh::near(home.path(), range, None, &ledger).await?,
                 Column::Envoy => Mesh::near(home.path(), range, Some(envoy), &ledger).await?,
@@ -64,7 +69,7 @@ impl Rig {
             });
         }
         let (issuer, numbers) = (Issuer::start().await?, Numbers::default());
-        let rig = Self { meshes, ledger, certificates, issuer, numbers, _home: home };
+        let rig = Self { meshes, ledger, certificates, issuer, numbers, _held: held, _home: home };
         for caller in rig.callers() {
             for service in &SERVICES {
                 let what = format!("{} reaches {}", caller.column, service.name);
@@ -201,14 +206,16 @@ fn joined(wrong: &[String]) -> Result<(), String> {
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }
 
-/// Ranges of addresses in which nobody listens where ours would.
-fn ranges() -> impl Iterator<Item = Range> {
-    let is_free = |range: &u8| {
+/// Ranges of addresses in which nobody listens where ours would; each is ours for as long as the socket beside it is held.
+fn ranges() -> impl Iterator<Item = (Range, TcpListener)> {
+    let held = |range: u8| {
         let at = |end: &str, port: u16| TcpListener::bind(format!("127.{range}.{end}:{port}"));
-        // The last is an Envoy's, which may outlive a run that was killed.
-        at("0.1", 2379).is_ok() && at("1.1", 15012).is_ok() && at("1.101", 15090).is_ok()
+        let held = at("255.254", HELD).ok()?;
+        // A process of a run that was killed may be there still.
+        (at("0.1", 2379).is_ok() && at("1.1", 15012).is_ok() && at("1.101", 15090).is_ok())
+            .then_some((Range(range), held))
     };
-    (81..=250).filter(is_free).map(Range)
+    (81..=250).filter_map(held)
 }
 
 /// How many updates the Envoys have rejected so far.
