@@ -9,7 +9,7 @@ const REVIEWS: &str = "spiffe://east.example/ns/bookinfo/sa/reviews";
 /// The object identifier of subject alternative names (RFC 5280, section 4.2.1.6).
 const ALTERNATIVE_NAMES: &[u64] = &[2, 5, 29, 17];
 
-fn shown(params: CertificateParams) -> Result<WorkloadIdentity, String> {
+fn shown(params: &CertificateParams) -> Result<WorkloadIdentity, String> {
     let key = KeyPair::generate().expect("a key");
     let certificate = params.self_signed(&key).expect("a certificate");
     identity_of(certificate.der()).map_err(|error| error.to_string())
@@ -18,7 +18,7 @@ fn shown(params: CertificateParams) -> Result<WorkloadIdentity, String> {
 fn of(names: Vec<SanType>) -> Result<WorkloadIdentity, String> {
     let mut params = CertificateParams::default();
     params.subject_alt_names = names;
-    shown(params)
+    shown(&params)
 }
 
 fn ascii(text: &str) -> Ia5String {
@@ -32,7 +32,7 @@ fn raw(tag: u8, name: &[u8]) -> Result<WorkloadIdentity, String> {
     let extension = CustomExtension::from_oid_content(ALTERNATIVE_NAMES, content);
     let mut params = CertificateParams::default();
     params.custom_extensions = vec![extension];
-    shown(params)
+    shown(&params)
 }
 
 #[test]
