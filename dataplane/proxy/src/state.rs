@@ -5,7 +5,7 @@ use arc_swap::ArcSwap;
 use dns::{Entry, Zone};
 use identity::Bundles;
 use model::{Namespace, TrustBundle};
-use routing::{Name, Resources};
+use routing::{Name, Resources, said_of_start};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -32,6 +32,14 @@ impl Sink for State {
             _ => None,
         };
         self.resources.apply(type_url, &changed, &removed).map_err(|error| reject(&error))?;
+        if let (type_url::PROXY_CONFIG, [config]) = (type_url, &changed[..]) {
+            for field in said_of_start(config).map_err(|error| reject(&error))? {
+                tracing::warn!(
+                    field,
+                    "ProxyConfig: not followed by this proxy, whose own settings say it (workers, proxy.drainMs)"
+                );
+            }
+        }
         let table = Arc::new(self.resources.table());
         if let Some(bundles) = trusted {
             self.shared.identity.set_bundles(bundles);

@@ -85,7 +85,7 @@ impl Resources {
                     self.names = names::parse(table)?.into();
                 }
             }
-            // How a process is started is for whoever starts it.
+            // How a process is started is for whoever starts it: see `said_of_start`.
             type_url::PROXY_CONFIG => {}
             other => return Err(Rejection::new(other, "this type was not asked for")),
         }
