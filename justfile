@@ -24,6 +24,11 @@ memory:
     cargo build --release --locked
     python3 tests/peers/memory.py target/release/isthmus 0.5
 
+# What a hundred AuthorizationPolicies cost, as a ratio of requests a second.
+policies:
+    cargo build --release --locked
+    python3 tests/peers/policies.py target/release/isthmus
+
 # The criterion benches of the pure crates.
 bench:
     cargo bench -p isthmus-routing -p isthmus-translate -p isthmus-registry --benches

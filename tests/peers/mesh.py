@@ -4,6 +4,7 @@ caller -> 127.97.1.2 (outbound) --mTLS--> 127.97.2.1 (inbound) -> 127.97.2.1 (ap
 """
 
 import contextlib
+import http.client
 import json
 import pathlib
 import socket
@@ -178,4 +179,31 @@ def listening(at):
         except OSError:
             if time.monotonic() > deadline:
                 raise
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def application(binary):
+    """The bookshop's details, behind the server's sidecar."""
+    at = f"{SERVER}:{HTTP + BEHIND}"
+    process = subprocess.Popen(
+        [binary, "bookshop", "details", "--listen", at, "--cluster", "peers"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+def until(what, attempt):
+    """Repeats the attempt until it succeeds."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return attempt()
+        except (OSError, http.client.HTTPException, AssertionError) as error:
+            assert time.monotonic() < deadline, f"{what}: {error!r}"
             time.sleep(0.05)

@@ -7,7 +7,6 @@ Needs wrk and h2load (Debian: wrk, nghttp2-client) and the Python packages grpci
 
 import contextlib
 import http.client
-import subprocess
 import sys
 import threading
 import time
@@ -42,8 +41,8 @@ class Tally:
 
 def main(binary):
     tally = Tally()
-    with mesh.running(binary) as processes, application(binary), beside() as peaceful:
-        until("the application answers", lambda: ask(http.client.HTTPConnection(*AT, timeout=1)))
+    with mesh.running(binary) as processes, mesh.application(binary), beside() as peaceful:
+        mesh.until("the application answers", lambda: ask(http.client.HTTPConnection(*AT, timeout=1)))
         reading = load.serve()
         tally.take("load", load.run(processes.home))
         reading.shutdown()
@@ -70,22 +69,6 @@ def grown(processes, before):
     more = processes.memory("caller") - before
     assert more < MEMORY, f"the sidecar holds {more} KiB more than before"
     yield f"the sidecar holds {more} KiB more than before"
-
-
-@contextlib.contextmanager
-def application(binary):
-    """The bookshop's details, behind the server's sidecar."""
-    at = f"{mesh.SERVER}:{mesh.HTTP + mesh.BEHIND}"
-    process = subprocess.Popen(
-        [binary, "bookshop", "details", "--listen", at, "--cluster", "peers"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(mesh.PATIENCE)
 
 
 class Peaceful:
@@ -134,16 +117,6 @@ def ask(connection):
     response = connection.getresponse()
     response.read()
     assert response.status == 200, response.status
-
-
-def until(what, attempt):
-    deadline = time.monotonic() + mesh.PATIENCE
-    while True:
-        try:
-            return attempt()
-        except (OSError, http.client.HTTPException, AssertionError) as error:
-            assert time.monotonic() < deadline, f"{what}: {error!r}"
-            time.sleep(0.05)
 
 
 if __name__ == "__main__":

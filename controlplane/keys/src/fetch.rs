@@ -114,7 +114,9 @@ impl Fetch {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // Ends with the sender, which ends with this call.
         tokio::spawn(connection);
-        let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
+        // Who asks is nobody's business here: what stands before an '@' goes nowhere.
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let authority = authority.rsplit('@').next().unwrap_or_default();
         let request = Request::get(uri.path_and_query().map_or("/", |path| path.as_str()))
             .header(header::HOST, authority)
             .header(header::ACCEPT, "application/json")
