@@ -48,6 +48,8 @@ pub struct Workload {
     pub role: &'static str,
     pub address: IpAddr,
     pub labels: Vec<(&'static str, String)>,
+    /// The WorkloadGroup that it registers itself with; none if empty.
+    pub group: &'static str,
 }
 
 /// The tasks that run.
@@ -255,7 +257,7 @@ impl Workload {
         let settings = json!({
             "name": self.name, "namespace": self.namespace, "serviceAccount": self.account,
             "addresses": [self.address], "labels": labels, "interception": "NONE", "role": self.role,
-            "locality": "here/a/1",
+            "locality": "here/a/1", "autoRegisterGroup": self.group,
         });
         serde_json::from_value(settings).expect("the settings of a workload")
     }

@@ -67,6 +67,8 @@ pub struct Range(pub u8);
 
 /// The account and the labels of the callers.
 const ACCOUNT: &str = "client";
+/// The WorkloadGroup of a workload that comes late.
+pub const LATE: &str = "late";
 /// The workload of a caller, as cases name it.
 const OWN: &str = "own";
 /// Which of an address's three last numbers stands for what.
@@ -198,9 +200,10 @@ impl Mesh {
         Ok(())
     }
 
-    /// One more workload with its application, beside which a proxy may be started.
+    /// One more workload with its application, beside which a proxy may be started; it registers itself with [`LATE`].
     pub async fn late(&self) -> anyhow::Result<Late> {
         let (workload, mesh) = self.caller("late", 2)?;
+        let workload = Workload { group: LATE, ..workload };
         let at = SocketAddr::new(workload.address, INGRESS + BEHIND);
         application::start(at, OWN.to_owned(), self.ledger.clone()).await?;
         Ok(Late { workload, mesh })
@@ -223,6 +226,7 @@ impl Mesh {
             role: "sidecar",
             address: own,
             labels: labels.map(|(key, value)| (key, value.to_owned())).into(),
+            group: "",
         };
         Ok((workload, mesh))
     }
@@ -258,6 +262,7 @@ fn beside(instance: &Instance) -> Workload {
         account: instance.service.name.to_owned(),
         address: instance.address,
         labels: labels.map(|(key, value)| (key, value.to_owned())).into(),
+        group: "",
     }
 }
 
@@ -272,6 +277,7 @@ fn router(address: IpAddr) -> Workload {
         labels: [("app", "edge"), ("istio", "ingressgateway"), ("gateway.networking.k8s.io/gateway-name", "gw")]
             .map(|(key, value)| (key, value.to_owned()))
             .into(),
+        group: "",
     }
 }
 

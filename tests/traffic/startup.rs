@@ -1,4 +1,5 @@
-//! How Envoy is started and ended: as ProxyConfig and MeshConfig say, and without a request that is lost.
+//! How Envoy is started and ended: as ProxyConfig and MeshConfig say, its workload registered with its group, and without a
+//! request that is lost.
 
 use crate::call::Client;
 use crate::change::Outcome;
@@ -32,7 +33,31 @@ apiVersion: networking.istio.io/v1beta1
 kind: ProxyConfig
 metadata: {name: late, namespace: shop}
 spec: {selector: {matchLabels: {caller: late}}, concurrency: 3}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata: {name: late, namespace: shop}
+spec:
+  metadata: {labels: {group: late}}
+  template: {serviceAccount: client}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: grouped, namespace: shop}
+spec:
+  hosts: [grouped.shop.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 9080, name: http, protocol: HTTP, targetPort: 28000}]
+  workloadSelector: {labels: {group: late}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: grouped, namespace: shop}
+spec: {host: grouped.shop.svc.cluster.local, trafficPolicy: {tls: {mode: DISABLE}}}
 ";
+/// A service whose only endpoint is the workload that registers itself.
+const GROUPED: &str = "grouped.shop.svc.cluster.local:9080";
 
 /// Starts one more Envoy in `mesh`, looks how it was started, and ends it while it is asked.
 ///
@@ -47,11 +72,11 @@ pub async fn run(mesh: &Mesh, envoy: &Path) -> anyhow::Result<Outcome> {
     let late = mesh.late().await?;
     mesh.cluster.start_envoy(&mut tasks, &late.workload, envoy)?;
     let at = SocketAddr::new(late.mesh, INGRESS);
-    until("an Envoy that starts late", START, async || match ask(at, "/", "0ms").await {
-        Ok(200) => Ok(()),
-        other => Err(format!("{other:?}")),
-    })
-    .await?;
+    until("an Envoy that starts late", START, async || answers(at, "late").await).await?;
+    for caller in &mesh.callers {
+        let at = SocketAddr::new(caller.mesh, 9080);
+        until("its workload registers itself", START, async || answers(at, GROUPED).await).await?;
+    }
     let mut wrong = Vec::new();
     let options = options(late.workload.admin()).await?;
     for (name, wanted) in [("concurrency", Value::from(3)), ("drain_time", Value::from("7s"))] {
@@ -59,7 +84,7 @@ pub async fn run(mesh: &Mesh, envoy: &Path) -> anyhow::Result<Outcome> {
             wrong.push(format!("{name} of its command line: expected {wanted}, came {}", options[name]));
         }
     }
-    let asking = tokio::spawn(async move { ask(at, "/", "1500ms").await });
+    let asking = tokio::spawn(async move { ask(at, "late", "1500ms").await });
     until("a request is under way", START, async || under_way(late.workload.admin()).await).await?;
     let began = Instant::now();
     tasks.stop().await;
@@ -71,15 +96,23 @@ pub async fn run(mesh: &Mesh, envoy: &Path) -> anyhow::Result<Outcome> {
     if took >= LAST_DRAIN {
         wrong.push(format!("it left after {took:?}, though nothing was under way any more"));
     }
-    if ask(at, "/", "0ms").await.is_ok() {
+    if ask(at, "late", "0ms").await.is_ok() {
         wrong.push("it still answers".to_owned());
     }
     Ok(Outcome { proxy: "envoy".to_owned(), summary: NAME.to_owned(), wrong })
 }
 
-/// The status that comes back from `at`, where the application takes `delay`.
-async fn ask(at: SocketAddr, path: &str, delay: &str) -> Result<u16, String> {
-    let request = Request::get(path).header("host", "late").header("x-delay", delay);
+/// Whether `host` answers at `at`.
+async fn answers(at: SocketAddr, host: &'static str) -> Result<(), String> {
+    match ask(at, host, "0ms").await? {
+        200 => Ok(()),
+        other => Err(format!("status {other}")),
+    }
+}
+
+/// The status that comes back from `at`, where the application of `host` takes `delay`.
+async fn ask(at: SocketAddr, host: &'static str, delay: &str) -> Result<u16, String> {
+    let request = Request::get("/").header("host", host).header("x-delay", delay);
     let request = request.body(Full::<Bytes>::default()).map_err(|error| error.to_string())?;
     Client::new(at, false).send(request).await.map(|reply| reply.status)
 }
