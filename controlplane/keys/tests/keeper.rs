@@ -64,7 +64,7 @@ impl Issuer {
 
 fn settings() -> Settings {
     let allow = vec!["127.0.0.0/8".parse().expect("a network")];
-    Settings { refresh_seconds: 1, stale_seconds: 3, timeout_ms: 2000, allow, ..Settings::default() }
+    Settings { refresh_seconds: 1, stale_seconds: 6, timeout_ms: 2000, allow, ..Settings::default() }
 }
 
 #[tokio::test]
