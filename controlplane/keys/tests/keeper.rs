@@ -85,9 +85,12 @@ async fn keys_are_followed_and_the_last_good_ones_kept_for_a_while() {
     // What comes now is none: the last good keys stay, and go in the end.
     issuer.answer.send_replace("HTTP/1.1 500 Oh\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned());
     let before = issuer.asked.load(Ordering::Relaxed);
-    while issuer.asked.load(Ordering::Relaxed) == before {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let asked_again = async {
+        while issuer.asked.load(Ordering::Relaxed) == before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LIMIT, asked_again).await.expect("it is asked again in time");
     until(Some(&set("two"))).await;
     until(None).await;
     issuer.answer.send_replace(ok(&set("three")));
